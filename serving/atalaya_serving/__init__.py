@@ -1,0 +1,1 @@
+"""Serves models, scores scenes, keeps the answers, trains and exports."""
