@@ -1,0 +1,20 @@
+"""Fixtures that every kind of test shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def haiti_data() -> Path:
+    """The folder of real tiles. It lies beside the checkout and is never committed."""
+    folder = ROOT.parent / "shared" / "data"
+    if not (folder / "haiti-tiles.npz").is_file():
+        message = f"{folder} has no haiti-tiles.npz: lay the shared data folder beside the checkout to run this test"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder
