@@ -8,7 +8,7 @@ AtalayaError                 failed: exit code 1
 
 
 class AtalayaError(Exception):
-    """Something a person can understand and act on. The command line prints it in one line and exits with `exit_code`."""
+    """What a person can understand and act on: printed in one line, and the exit code is `exit_code`."""
 
     exit_code = 1
 

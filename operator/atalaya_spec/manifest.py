@@ -112,7 +112,9 @@ def parse_manifest(raw: object, where: str) -> Manifest:
     breaches = sorted(Draft202012Validator(schema()).iter_errors(raw), key=lambda e: list(map(str, e.absolute_path)))
     if breaches or not isinstance(raw, Mapping):
         told = "; ".join(f"{'.'.join(map(str, b.absolute_path)) or 'manifest'}: {b.message}" for b in breaches)
-        raise InvalidManifest(f"{where} is not a valid model manifest: {told or 'not a mapping'}; correct these fields.")
+        raise InvalidManifest(
+            f"{where} is not a valid model manifest: {told or 'not a mapping'}; correct these fields."
+        )
     given, made = raw["input"], raw["output"]
     calibration, golden = raw.get("calibration"), raw.get("golden")
     return Manifest(
