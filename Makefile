@@ -1,0 +1,63 @@
+# The two commands: `make demo` shows the product, `make test` proves it. Each sets up what it needs, once.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup system-packages lint unit e2e browser bench format clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+demo: $(VENV)/.runtime ## Assess a synthetic town, show its map and serve until ctrl-C (no network, no account)
+	$(BIN)/atalaya demo $(DEMO_FLAGS)
+
+test: setup system-packages lint unit e2e browser ## Set everything up and run all tests
+
+setup: $(VENV)/.dev ## The whole development environment, in .venv
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here; install Python 3.11 (on Debian 12: apt-get install python3.11-venv), or name another: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
+
+# A stamp names the state of its requirements: a change installs again, nothing else does.
+$(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(VENV)/bin/python
+	@echo "Setting up Python packages in $(VENV) (about a minute, once)"
+	$(PIP_INSTALL) --require-hashes -r requirements/runtime.txt
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
+	@echo "Setting up development packages in $(VENV) (about two minutes, once)"
+	$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+system-packages: ## What the tests need from Debian: Chromium and PostgreSQL
+	@tests/system-packages.sh
+
+lint: setup ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy operator serving dashboard
+	$(BIN)/lint-imports
+
+format: setup ## Let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit: setup ## Tests without a browser: unit, component, contract
+	$(BIN)/pytest tests/unit tests/component tests/contract
+
+e2e: setup ## The product as a user runs it, from command to map
+	$(BIN)/pytest tests/e2e
+
+browser: setup ## The dashboard in headless Chromium
+	$(BIN)/pytest tests/browser
+
+bench: setup ## Benchmarks beside their peers, interleaved; writes build/bench/
+	tests/benchmarks/run.sh
+
+clean: ## Remove what the targets made, the environment too
+	rm -rf $(VENV) .venvs .cache build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
