@@ -1,0 +1,1 @@
+"""What runs a model: one small protocol (base), one module an engine."""

@@ -1,0 +1,102 @@
+"""Every error of the serving runtime, and the one table that says what it is on the wire.
+
+ServingError                    (an AtalayaError: exit code 1)
+├── ModelNotFound               no model of that name, or no such version           do not retry
+├── ModelNotReady               known, but loading, failed, unloading or draining   retry later
+├── InvalidRequest              names, shapes, dtypes, bytes do not fit the model   do not retry
+├── RequestTooLarge             beyond the message size limit                       do not retry
+├── QueueFull                   more calls wait than the server may hold            retry with backoff
+├── DeadlineExpired             the caller's time is over; nothing was computed     retry with more time
+├── CallCancelled               the caller went away; nothing was computed          -
+├── NotSupported                a call or option that this server does not have     do not retry
+├── InferenceFailed             the engine failed on a valid request                retry once
+├── ModelLoadFailed             a version cannot be served; the old one goes on     do not retry unchanged
+└── ServerUnreachable           (client) nobody answers at the endpoint             retry later
+SettingsError                   (a UsageError: exit code 2) the command line or the config file is wrong
+"""
+
+from dataclasses import dataclass
+
+import grpc
+
+from atalaya_spec.errors import AtalayaError, UsageError
+
+
+class ServingError(AtalayaError):
+    """What a caller of the server may meet; CODES says how each class travels."""
+
+
+class ModelNotFound(ServingError):
+    """No model of that name, or no such version of it."""
+
+
+class ModelNotReady(ServingError):
+    """The version is known and does not serve now."""
+
+
+class InvalidRequest(ServingError):
+    """The request contradicts the model's metadata or itself."""
+
+
+class RequestTooLarge(ServingError):
+    """The message is larger than the server takes."""
+
+
+class QueueFull(ServingError):
+    """All inference requests are busy and the queue behind them is full."""
+
+
+class DeadlineExpired(ServingError):
+    """The deadline passed before the inference began, so it was not begun."""
+
+
+class CallCancelled(ServingError):
+    """The caller cancelled before the inference began, so it was not begun."""
+
+
+class NotSupported(ServingError):
+    """A call or an option that this server does not offer."""
+
+
+class InferenceFailed(ServingError):
+    """The engine failed on a request that was valid by the model's metadata."""
+
+
+class ModelLoadFailed(ServingError):
+    """A model file is missing, corrupt, or contradicts its manifest."""
+
+
+class ServerUnreachable(ServingError):
+    """Nobody answers at the endpoint."""
+
+
+class SettingsError(UsageError):
+    """A flag or a config file cannot be understood."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """One error on the two protocols."""
+
+    grpc: grpc.StatusCode
+    http: int
+
+
+CODES: dict[type[ServingError], Code] = {
+    ModelNotFound: Code(grpc.StatusCode.NOT_FOUND, 404),
+    ModelNotReady: Code(grpc.StatusCode.UNAVAILABLE, 503),
+    InvalidRequest: Code(grpc.StatusCode.INVALID_ARGUMENT, 400),
+    RequestTooLarge: Code(grpc.StatusCode.RESOURCE_EXHAUSTED, 413),
+    QueueFull: Code(grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
+    DeadlineExpired: Code(grpc.StatusCode.DEADLINE_EXCEEDED, 504),
+    CallCancelled: Code(grpc.StatusCode.CANCELLED, 499),
+    NotSupported: Code(grpc.StatusCode.UNIMPLEMENTED, 501),
+    InferenceFailed: Code(grpc.StatusCode.INTERNAL, 500),
+    ModelLoadFailed: Code(grpc.StatusCode.FAILED_PRECONDITION, 400),
+    ServerUnreachable: Code(grpc.StatusCode.UNAVAILABLE, 503),
+}
+
+
+def code_of(error: ServingError) -> Code:
+    """How `error` travels; a subclass travels as the nearest parent in the table."""
+    return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), CODES[InferenceFailed])
