@@ -11,7 +11,8 @@ ServingError                    (an AtalayaError: exit code 1)
 ├── NotSupported                a call or option that this server does not have     do not retry
 ├── InferenceFailed             the engine failed on a valid request                retry once
 ├── ModelLoadFailed             a version cannot be served; the old one goes on     do not retry unchanged
-└── ServerUnreachable           (client) nobody answers at the endpoint             retry later
+├── ServerUnreachable           (client) nobody answers at the endpoint             retry later
+└── ServedVersionChanged        (client) another version answers than at the start  start again
 SettingsError                   (a UsageError: exit code 2) the command line or the config file is wrong
 """
 
@@ -70,6 +71,10 @@ class ServerUnreachable(ServingError):
     """Nobody answers at the endpoint."""
 
 
+class ServedVersionChanged(ServingError):
+    """Another version answers than the one this client was opened on."""
+
+
 class SettingsError(UsageError):
     """A flag or a config file cannot be understood."""
 
@@ -94,6 +99,7 @@ CODES: dict[type[ServingError], Code] = {
     InferenceFailed: Code(grpc.StatusCode.INTERNAL, 500),
     ModelLoadFailed: Code(grpc.StatusCode.FAILED_PRECONDITION, 400),
     ServerUnreachable: Code(grpc.StatusCode.UNAVAILABLE, 503),
+    ServedVersionChanged: Code(grpc.StatusCode.FAILED_PRECONDITION, 409),
 }
 
 
