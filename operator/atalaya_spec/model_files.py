@@ -1,0 +1,180 @@
+"""Reads InferenceModel files: YAML of one or more documents in, models and every problem with its line out.
+
+A file may hold other kinds of objects beside the models; they are passed over and said so.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from atalaya_spec.fields import INVALID, Findings, walk
+from atalaya_spec.inference_model import API_VERSION, GROUP, INFERENCE_MODEL, KIND, InferenceModel
+from atalaya_spec.problems import Problem, did_you_mean
+from atalaya_spec.rules import contradictions, notes, refused_in_a_cluster
+
+MAX_FILE_BYTES = 1024 * 1024  # what a cluster's store takes of one object
+_LINES_KEPT = 10_000
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One document of a file: its model when it is valid, else its problems; `notes` are no errors."""
+
+    source: str
+    model: InferenceModel | None
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class _Document:
+    value: Any
+    lines: dict[str, int]
+
+
+def problems_of(checked: Iterable[Checked]) -> list[Problem]:
+    """All problems of all documents."""
+    return [problem for document in checked for problem in document.problems]
+
+
+def check_files(files: Sequence[Path], *, for_cluster: bool = True) -> list[Checked]:
+    """Check every document of all files, and that no two models have one name.
+
+    `for_cluster` refuses what only `atalaya up` can serve.
+    """
+    checked = [document for file in files for document in check_file(file, for_cluster=for_cluster)]
+    return list(_with_duplicates_refused(checked))
+
+
+def check_file(file: Path, *, for_cluster: bool = True) -> list[Checked]:
+    """Check every document of one file; a file that cannot be read is a problem too."""
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES and file.is_file():
+            return [_unreadable(file, f"the file has more than {MAX_FILE_BYTES:,} bytes", "split it")]
+        text = file.read_bytes()
+    except OSError as error:
+        told = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+        return [_unreadable(file, told, "check the path and its permissions")]
+    return check_text(text, str(file), for_cluster=for_cluster)
+
+
+def check_text(text: str | bytes, source: str, *, for_cluster: bool = True) -> list[Checked]:
+    """Check every document of a YAML text; `source` is what the problems call it."""
+    try:
+        documents = list(_documents(text))
+    except yaml.MarkedYAMLError as error:
+        told = " ".join(part for part in (error.problem, error.context) if part)
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        return [Checked(source, None, (Problem("", f"not YAML: {told}", "correct it", source, line),))]
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        told = " ".join(str(error).split())
+        return [Checked(source, None, (Problem("", f"not YAML: {told}", "correct it", source),))]
+    checked = [_check(document, source, for_cluster) for document in documents if document.value is not None]
+    if not any(document.model or document.problems for document in checked):
+        fact, step = f"there is no {KIND} in the file", f"write one: apiVersion: {API_VERSION}, kind: {KIND}, …"
+        checked.append(Checked(source, None, (Problem("", fact, step, source),)))
+    return checked
+
+
+def check_object(value: object, *, for_cluster: bool = True) -> tuple[InferenceModel | None, Findings]:
+    """Check one InferenceModel as a cluster or a file has it. The model is None when there are problems."""
+    findings = Findings(paths=_paths())
+    model = INFERENCE_MODEL.read(value, "", findings)
+    findings.problems += contradictions(findings.given)
+    findings.problems += refused_in_a_cluster(findings.given) if for_cluster else []
+    return (None if model is INVALID or findings.problems else model), findings
+
+
+@cache
+def _paths() -> tuple[str, ...]:
+    return tuple(described.path for described in walk(InferenceModel))
+
+
+def _check(document: _Document, source: str, for_cluster: bool) -> Checked:
+    line = document.lines.get("", 0)
+    if other := _other_kind(document.value):
+        note = Problem("", f"not checked: {other}", f"only {KIND} is checked here", source, line)
+        return Checked(source, None, notes=(note,), line=line)
+    model, findings = check_object(document.value, for_cluster=for_cluster)
+
+    def placed(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+        placed = [replace(one, source=source, line=_line_of(one.path, document.lines)) for one in problems]
+        return tuple(sorted(placed, key=lambda one: one.line))
+
+    return Checked(source, model, placed(findings.problems), placed(notes(findings.given)), line)
+
+
+def _other_kind(value: Any) -> str:
+    """The kind of an object that is surely not meant to be ours; empty otherwise."""
+    kind, api_version = (value.get("kind"), value.get("apiVersion")) if isinstance(value, dict) else (None, None)
+    if not isinstance(kind, str) or not isinstance(api_version, str):
+        return ""
+    ours = api_version.startswith(f"{GROUP}/") or did_you_mean(kind, (KIND,))
+    return "" if ours else f"{kind} of {api_version}"
+
+
+def _with_duplicates_refused(checked: Sequence[Checked]) -> Iterator[Checked]:
+    first: dict[tuple[str | None, str], Checked] = {}
+    for document in checked:
+        model = document.model
+        before = first.setdefault((model.metadata.namespace, model.name), document) if model else document
+        if model is None or before is document:
+            yield document
+            continue
+        fact = f"{model.name!r} is already the name of the model at {before.source}:{before.line}"
+        problem = Problem("metadata.name", fact, "give one of them another name", document.source, document.line)
+        yield replace(document, model=None, problems=(problem,))
+
+
+def _unreadable(file: Path, fact: str, next_step: str) -> Checked:
+    return Checked(str(file), None, (Problem("", fact, next_step, str(file)),))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without the tags that make objects, and without a key that hides another."""
+
+
+def _documents(text: str | bytes) -> Iterator[_Document]:
+    loader = _Loader(text)
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            assert node is not None  # check_node just said so
+            lines: dict[str, int] = {}
+            _keep_lines(node, "", lines, set())
+            yield _Document(loader.construct_document(node), lines)
+    finally:
+        loader.dispose()
+
+
+def _keep_lines(node: yaml.Node, path: str, lines: dict[str, int], seen: set[int]) -> None:
+    """The line of each path. An alias is followed once, so that a few lines of YAML cannot keep us busy for ever."""
+    lines.setdefault(path, node.start_mark.line + 1)
+    if id(node) in seen or len(lines) > _LINES_KEPT:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        keys: set[str] = set()
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value in keys:
+                told = f"the key {key.value!r} stands twice" if isinstance(key, yaml.ScalarNode) else "a key is no text"
+                raise yaml.MarkedYAMLError(problem=told, problem_mark=key.start_mark)
+            keys.add(key.value)
+            at = f"{path}.{key.value}" if path else key.value
+            lines.setdefault(at, key.start_mark.line + 1)
+            _keep_lines(value, at, lines, seen)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            _keep_lines(item, f"{path}[{i}]", lines, seen)
+
+
+def _line_of(path: str, lines: dict[str, int]) -> int:
+    """The line of a path, or of the nearest one above it that is written."""
+    while path and path not in lines:
+        path = path.rpartition("[" if path.endswith("]") else ".")[0]
+    return lines.get(path, 0)

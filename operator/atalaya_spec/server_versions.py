@@ -1,0 +1,73 @@
+"""What each version of the model servers can do, as far as an InferenceModel may ask for it.
+
+Versions and their facts were read from the servers' tagged sources; see `docs/inference-model.md`.
+"""
+
+from collections.abc import Mapping
+
+from atalaya_spec.problems import Refused, did_you_mean
+
+OPENVINO, TENSORFLOW, ATALAYA = "openvino", "tensorflow", "atalaya"
+ENGINES = (OPENVINO, TENSORFLOW, ATALAYA)
+BACKENDS = (OPENVINO, TENSORFLOW)
+
+KSERVE_V2, TENSORFLOW_SERVING = "kserve-v2", "tensorflow-serving"
+PROTOCOLS = (KSERVE_V2, TENSORFLOW_SERVING)
+
+CPU, INTEL_XE, INTEL_I915 = "cpu", "gpu.intel.com/xe", "gpu.intel.com/i915"
+INTEL_NPU, NVIDIA = "npu.intel.com/accel", "nvidia.com/gpu"
+NVIDIA_MIG_PREFIX = "nvidia.com/mig-"
+DEVICES = (CPU, INTEL_XE, INTEL_I915, INTEL_NPU, NVIDIA)
+
+# The minor releases whose flags and protocols are known, oldest first, with the newest patch release of each.
+_KNOWN: Mapping[str, tuple[str, ...]] = {
+    OPENVINO: ("2025.0", "2025.1", "2025.2", "2025.3", "2025.4", "2026.0", "2026.1", "2026.2.1", "2026.3"),
+    TENSORFLOW: ("2.16.1", "2.17.1", "2.18.0", "2.19.1", "2.20.0"),
+}
+_LAST_OVMS_WITH_TENSORFLOW_SERVING = (2026, 2)
+
+# What an engine drives, by backend for our own server. https://docs.openvino.ai, https://www.tensorflow.org/tfx/serving
+_DRIVES: Mapping[tuple[str, str], tuple[str, ...]] = {
+    (OPENVINO, OPENVINO): (CPU, INTEL_XE, INTEL_I915, INTEL_NPU),
+    (TENSORFLOW, TENSORFLOW): (CPU, NVIDIA),
+    (ATALAYA, OPENVINO): (CPU, INTEL_XE, INTEL_I915),
+    (ATALAYA, TENSORFLOW): (CPU,),
+}
+
+
+def backend_of(engine: str, backend: str | None) -> str:
+    """The library that computes: the engine's own, or for our server what was chosen, OpenVINO by default."""
+    return engine if engine != ATALAYA else backend or OPENVINO
+
+
+def drives(engine: str, backend: str | None) -> tuple[str, ...]:
+    """The devices that an engine can compute on; `nvidia.com/gpu` stands for its MIG slices too."""
+    return _DRIVES[engine, backend_of(engine, backend)]
+
+
+def is_driven(device: str, engine: str, backend: str | None) -> bool:
+    """Whether an engine can compute on a device."""
+    whole = NVIDIA if device.startswith(NVIDIA_MIG_PREFIX) else device
+    return whole in drives(engine, backend)
+
+
+def check_version(engine: str, version: str) -> None:
+    """Raise Refused for a version whose flags and protocols are not known; patch releases follow their minor."""
+    known = _KNOWN.get(engine, ())
+    if known and _minor(version) not in {_minor(one) for one in known}:
+        suggestion = did_you_mean(version, known) or f"write one from {known[0]} to {known[-1]}"
+        raise Refused(f"{engine} {version} is not a version that is known here", suggestion)
+
+
+def protocols_of(engine: str, version: str | None) -> tuple[str, ...]:
+    """The protocols that a server speaks by itself; without a version, those of the newest known one."""
+    if engine == ATALAYA:
+        return PROTOCOLS
+    if engine == TENSORFLOW:
+        return (TENSORFLOW_SERVING,)
+    return PROTOCOLS if _minor(version or _KNOWN[OPENVINO][-1]) <= _LAST_OVMS_WITH_TENSORFLOW_SERVING else (KSERVE_V2,)
+
+
+def _minor(version: str) -> tuple[int, int]:
+    major, minor, *_ = version.split(".")
+    return int(major), int(minor)
