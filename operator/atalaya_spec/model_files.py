@@ -3,8 +3,8 @@
 A file may hold other kinds of objects beside the models; they are passed over and said so.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,17 @@ class Checked:
     model: InferenceModel | None
     problems: tuple[Problem, ...] = ()
     notes: tuple[Problem, ...] = ()
-    line: int = 0
+    lines: Mapping[str, int] = field(default_factory=dict, repr=False)
+
+    @property
+    def line(self) -> int:
+        """Where the document begins."""
+        return self.lines.get("", 0)
+
+    def placed(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
+        """Problems with this document's name and their lines, in the order of the file."""
+        found = [replace(one, source=self.source, line=_line_of(one.path, self.lines)) for one in problems]
+        return tuple(sorted(found, key=lambda one: one.line))
 
 
 @dataclass(frozen=True)
@@ -96,17 +106,13 @@ def _paths() -> tuple[str, ...]:
 
 
 def _check(document: _Document, source: str, for_cluster: bool) -> Checked:
-    line = document.lines.get("", 0)
+    unchecked = Checked(source, None, lines=document.lines)
     if other := _other_kind(document.value):
-        note = Problem("", f"not checked: {other}", f"only {KIND} is checked here", source, line)
-        return Checked(source, None, notes=(note,), line=line)
+        note = Problem("", f"not checked: {other}", f"only {KIND} is checked here")
+        return replace(unchecked, notes=unchecked.placed([note]))
     model, findings = check_object(document.value, for_cluster=for_cluster)
-
-    def placed(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-        placed = [replace(one, source=source, line=_line_of(one.path, document.lines)) for one in problems]
-        return tuple(sorted(placed, key=lambda one: one.line))
-
-    return Checked(source, model, placed(findings.problems), placed(notes(findings.given)), line)
+    problems, told = unchecked.placed(findings.problems), unchecked.placed(notes(findings.given))
+    return replace(unchecked, model=model, problems=problems, notes=told)
 
 
 def _other_kind(value: Any) -> str:
@@ -127,8 +133,8 @@ def _with_duplicates_refused(checked: Sequence[Checked]) -> Iterator[Checked]:
             yield document
             continue
         fact = f"{model.name!r} is already the name of the model at {before.source}:{before.line}"
-        problem = Problem("metadata.name", fact, "give one of them another name", document.source, document.line)
-        yield replace(document, model=None, problems=(problem,))
+        problem = Problem("metadata.name", fact, "give one of them another name")
+        yield replace(document, model=None, problems=document.placed([problem]))
 
 
 def _unreadable(file: Path, fact: str, next_step: str) -> Checked:
@@ -173,7 +179,7 @@ def _keep_lines(node: yaml.Node, path: str, lines: dict[str, int], seen: set[int
             _keep_lines(item, f"{path}[{i}]", lines, seen)
 
 
-def _line_of(path: str, lines: dict[str, int]) -> int:
+def _line_of(path: str, lines: Mapping[str, int]) -> int:
     """The line of a path, or of the nearest one above it that is written."""
     while path and path not in lines:
         path = path.rpartition("[" if path.endswith("]") else ".")[0]
