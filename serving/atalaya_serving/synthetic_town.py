@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from atalaya_serving.synthetic_noise import COARSE, Floats, Ids, blur, divide, ease, enlarge, mix
+
 Mask = NDArray[np.bool_]
-Ids = NDArray[np.uint32]
 
 _TABLE = 256  # side of the periodic noise table
 _IDS = 1 << 16  # distinct draws that an object's hash chooses from
-_COARSE = 8  # districts are found on every 8th pixel
 _SHADOW_STEPS = 22
 _SUN = (0.62, 0.78)  # a shadow falls so many rows and columns for one pixel of its length
 _SHADOW_LENGTH = 0.85  # pixels of shadow for one pixel of height
@@ -166,7 +165,7 @@ class _Canvas:
         table = np.roll(self.town.noise, (37 * layer, 91 * layer), (0, 1))
         at_rows, at_cols = self.rows[:, 0] / cell, self.cols[0] / cell
         rows, cols = np.floor(at_rows).astype(int), np.floor(at_cols).astype(int)
-        part_rows, part_cols = _ease(at_rows - rows)[:, None], _ease(at_cols - cols)
+        part_rows, part_cols = ease(at_rows - rows)[:, None], ease(at_cols - cols)
         knots = table[np.arange(rows[0], rows[-1] + 2) % _TABLE]  # columns first: there are few rows of knots yet
         left = knots[:, cols % _TABLE]
         lines = left + (knots[:, (cols + 1) % _TABLE] - left) * part_cols
@@ -203,8 +202,8 @@ class _Canvas:
         across = self.bend_cols * self.cos - self.bend_rows * self.sin
         block_rows = districts.block[:, 0].take(self.district)
         block_cols = districts.block[:, 1].take(self.district)
-        self.block_row, in_row = _divide(along, block_rows)
-        self.block_col, in_col = _divide(across, block_cols)
+        self.block_row, in_row = divide(along, block_rows)
+        self.block_col, in_col = divide(across, block_cols)
         street = districts.street.take(self.district)
         self.in_row, self.in_col = in_row - street, in_col - street
         self.room_row, self.room_col = block_rows - 2 * street, block_cols - 2 * street
@@ -222,24 +221,22 @@ class _Canvas:
 
     def _nearest_district(self) -> tuple[NDArray[np.intp], Floats]:
         """Each pixel's district, and its distance to the main road between the two nearest."""
-        coarse_rows = self.bend_rows[::_COARSE, ::_COARSE, None]
-        coarse_cols = self.bend_cols[::_COARSE, ::_COARSE, None]
+        coarse_rows = self.bend_rows[::COARSE, ::COARSE, None]
+        coarse_cols = self.bend_cols[::COARSE, ::COARSE, None]
         centre = self.town.districts.centre
         distance = np.hypot(coarse_rows - centre[:, 0], coarse_cols - centre[:, 1])
-        district = np.argmin(distance, -1).repeat(_COARSE, 0).repeat(_COARSE, 1)
+        district = np.argmin(distance, -1).repeat(COARSE, 0).repeat(COARSE, 1)
         nearest = np.partition(distance, 1, axis=-1)
         gap = (nearest[..., 1] - nearest[..., 0]) / 2
         height, width = self.shape
-        return district[:height, :width], _enlarge(gap.astype(np.float32), self.shape)
+        return district[:height, :width], enlarge(gap.astype(np.float32), self.shape)
 
     def _park_cars(self, along: Floats, across: Floats) -> None:
-        row, in_row = _divide(along, np.float32(17))
-        col, in_col = _divide(across, np.float32(9))
-        ids = _mix(row, col, 5, 6)
-        there = (
-            (self.draw_of(ids, 0) < 0.055) & self.is_street
+        row, in_row = divide(along, np.float32(17))
+        col, in_col = divide(across, np.float32(9))
+        ids = mix(row, col, 5, 6)
+        there = (self.draw_of(ids, 0) < 0.055) & self.is_street
         there &= (in_row > 5) & (in_row < 14) & (in_col > 3) & (in_col < 7)
-        )
         self.bright[there] = 40 + 215 * self.draw_of(ids, 1)[there]
         self.tall[there] = 2.5
 
@@ -248,10 +245,10 @@ class _Canvas:
         districts = self.town.districts
         lot_rows = self.room_row / np.maximum(1, np.round(self.room_row / districts.lot[:, 0].take(self.district)))
         lot_cols = self.room_col / np.maximum(1, np.round(self.room_col / districts.lot[:, 1].take(self.district)))
-        lot_row, at_row = _divide(self.in_row, lot_rows)
-        lot_col, at_col = _divide(self.in_col, lot_cols)
-        block = _mix(self.block_row, self.block_col, self.district.astype(np.uint32), 3)
-        self.lot = lot = _mix(lot_row, lot_col, block, 4)
+        lot_row, at_row = divide(self.in_row, lot_rows)
+        lot_col, at_col = divide(self.in_col, lot_cols)
+        block = mix(self.block_row, self.block_col, self.district.astype(np.uint32), 3)
+        self.lot = lot = mix(lot_row, lot_col, block, 4)
         margin = districts.margin.take(self.district)
         top, left = margin * (0.3 + 1.4 * self.draw_of(lot, 2)), margin * (0.3 + 1.4 * self.draw_of(lot, 3))
         length = np.maximum(lot_rows - top - margin * (0.3 + 1.8 * self.draw_of(lot, 4)), 1)
@@ -299,9 +296,9 @@ class _Canvas:
         scrub = ~self.building & ~self.is_street & (self.wave(34, 12) * 0.7 + 0.3 * wild > 0.58)
         self.bright = np.where(scrub, 66 + 60 * self.wave(4, 13) + 26 * (self.grain - 0.5), self.bright)
         for layer, (cell, shift) in enumerate(((24.0, 0.0), (19.0, 8.0), (29.0, 17.0))):
-            row, in_row = _divide(self.rows + np.float32(shift), np.float32(cell))
-            col, in_col = _divide(self.cols + np.float32(2 * shift), np.float32(cell))
-            ids = _mix(row, col, 11 + layer, 12)
+            row, in_row = divide(self.rows + np.float32(shift), np.float32(cell))
+            col, in_col = divide(self.cols + np.float32(2 * shift), np.float32(cell))
+            ids = mix(row, col, 11 + layer, 12)
             radius = cell * (0.16 + 0.24 * self.draw_of(ids, 0))
             slack = cell / 2 - radius
             down = in_row - cell / 2 - slack * (2 * self.draw_of(ids, 1) - 1)
@@ -333,9 +330,9 @@ class _Canvas:
             tilt = layer + 3 * self.draw_of(lot, 0)
             along = rows * np.cos(tilt) + cols * np.sin(tilt) + jag_row
             across = cols * np.cos(tilt) - rows * np.sin(tilt) + jag_col
-            row, in_row = _divide(along, np.float32(cell))
-            col, in_col = _divide(across, np.float32(0.8 * cell))
-            ids = _mix(row, col, lot, 31 + layer)
+            row, in_row = divide(along, np.float32(cell))
+            col, in_col = divide(across, np.float32(0.8 * cell))
+            ids = mix(row, col, lot, 31 + layer)
             piece = in_row < cell * (0.35 + 0.6 * self.draw_of(ids, 4))
             piece &= in_col < 0.8 * cell * (0.3 + 0.65 * self.draw_of(ids, 5))
             piece &= self.draw_of(ids, 6) < np.where(is_heap, share, 0.2 * damage * (layer < 2))
@@ -358,7 +355,7 @@ class _Canvas:
     def photograph(self) -> NDArray[np.uint8]:
         """Cast shadows, blur as a lens does, add the sensor's noise."""
         light = np.where(self._shadows(), 0.30, 1).astype(np.float32)
-        seen = _blur(_blur(self.bright * light, 0), 1)
+        seen = blur(blur(self.bright * light, 0), 1)
         noise = 7 * (self.wave(1, 32) + self.wave(1, 33) - 1)
         return np.asarray(np.clip(1.06 * seen - 6 + noise, 1, 255), np.uint8)  # 0 is kept for no data
 
@@ -370,41 +367,3 @@ class _Canvas:
             caster = self.tall[: height - down, : width - right]
             shadow[down:, right:] |= caster > self.tall[down:, right:] + step / _SHADOW_LENGTH
         return shadow
-
-
-def _ease(part: Floats) -> Floats:
-    return np.asarray(part * part * (3 - 2 * part), np.float32)
-
-
-def _divide(value: NDArray[Any], by: "NDArray[Any] | np.float32") -> tuple[NDArray[np.int32], Floats]:
-    """Which cell a coordinate falls into, and where in it."""
-    cell = np.floor(value / by)
-    return cell.astype(np.int32), np.asarray(value - cell * by, np.float32)
-
-
-def _mix(first: NDArray[np.int32], second: NDArray[np.int32], third: "Ids | int", salt: int) -> Ids:
-    """A hash of four integers whose low bits are well mixed."""
-    mixed = (first.astype(np.uint32) * np.uint32(0x9E3779B1)) ^ (second.astype(np.uint32) * np.uint32(0x85EBCA6B))
-    mixed += np.asarray(third, np.uint32) * np.uint32(0xC2B2AE35) + np.uint32(salt * 2654435)
-    mixed ^= mixed >> np.uint32(15)
-    mixed *= np.uint32(0x2C1B3C6D)
-    mixed ^= mixed >> np.uint32(13)
-    return mixed
-
-
-def _enlarge(coarse: Floats, shape: tuple[int, int]) -> Floats:
-    """Bilinear from every 8th pixel to every pixel."""
-    rows, cols = np.arange(shape[0]) / _COARSE, np.arange(shape[1]) / _COARSE
-    first_rows, first_cols = rows.astype(int), cols.astype(int)
-    next_rows = np.minimum(first_rows + 1, coarse.shape[0] - 1)
-    next_cols = np.minimum(first_cols + 1, coarse.shape[1] - 1)
-    part_rows = (rows - first_rows).astype(np.float32)[:, None]
-    part_cols = (cols - first_cols).astype(np.float32)
-    lines = coarse[first_rows] + (coarse[next_rows] - coarse[first_rows]) * part_rows
-    return np.asarray(lines[:, first_cols] + (lines[:, next_cols] - lines[:, first_cols]) * part_cols, np.float32)
-
-
-def _blur(picture: Floats, axis: int) -> Floats:
-    """A narrow binomial: 0.18, 0.64, 0.18."""
-    before, after = np.roll(picture, 1, axis), np.roll(picture, -1, axis)
-    return np.asarray(0.64 * picture + 0.18 * (before + after), np.float32)
