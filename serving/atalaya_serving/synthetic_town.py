@@ -266,7 +266,7 @@ class _Canvas:
         high = districts.height.take(self.district) * (0.55 + 0.9 * self.draw_of(lot, 9))
         self.tall = np.where(standing, high, self.tall)
 
-    def _roof(self, along: Floats, across: Floats, length: NDArray[Any], breadth: NDArray[Any]) -> Floats:
+    def _roof(self, along: NDArray[Any], across: NDArray[Any], length: NDArray[Any], breadth: NDArray[Any]) -> Floats:
         """Concrete slabs, corrugated iron in all its ages, and ridged roofs with a bright and a dark side."""
         lot = self.lot
         kind, tone = self.draw_of(lot, 10), self.draw_of(lot, 11)

@@ -1,6 +1,6 @@
 """OpenVINO: reads any model it knows, picks what the processor does well, and runs it.
 
-The one place of the serving runtime that imports openvino.
+The slots of the server stand beside it in openvino_slots.py; no other module of the runtime imports openvino.
 """
 
 import platform
@@ -8,14 +8,11 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 import openvino as ov
 
+from atalaya_serving.engines.base import Hint, Precision
 from atalaya_serving.errors import ModelLoadFailed
-
-Hint = Literal["THROUGHPUT", "LATENCY"]
-Precision = Literal["auto", "f32", "bf16", "f16"]
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 # In order of preference: where a folder holds several formats, the one that needs no conversion wins.
@@ -82,7 +79,7 @@ def read_model(path: Path) -> ov.Model:
         return core().read_model(file)
     except (RuntimeError, TypeError) as error:
         raise ModelLoadFailed(
-            f"{file} is not a model that OpenVINO can read: {_one_line(error)}; export it again."
+            f"{file} is not a model that OpenVINO can read: {one_line(error)}; export it again."
         ) from error
 
 
@@ -122,12 +119,12 @@ def compile_read(model: ov.Model, device: str, chosen: Mapping[str, str], where:
         return core().compile_model(model, device, dict(chosen))
     except (RuntimeError, TypeError) as error:
         raise ModelLoadFailed(
-            f"{where} cannot run on {device}: {_one_line(error)}; check the device and its flags."
+            f"{where} cannot run on {device}: {one_line(error)}; check the device and its flags."
         ) from error
 
 
-def _one_line(error: Exception, limit: int = 300) -> str:
-    """OpenVINO's errors start with source positions; the last lines are what a person can use."""
+def one_line(error: Exception, limit: int = 300) -> str:
+    """A library's message on one line, without the source positions that OpenVINO's errors start with."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
     told = " ".join(lines) or type(error).__name__
     return told if len(told) <= limit else told[: limit - 1] + "…"

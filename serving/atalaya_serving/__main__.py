@@ -1,0 +1,29 @@
+"""`python -m atalaya_serving`: read the flags, serve until SIGTERM."""
+
+import sys
+from collections.abc import Sequence
+
+from atalaya_serving.errors import SettingsError
+from atalaya_serving.settings import parse_settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve; 0 after an orderly end, 2 for wrong use."""
+    try:
+        settings = parse_settings(sys.argv[1:] if arguments is None else arguments)
+        from atalaya_serving import logs
+        from atalaya_serving.engines.openvino_slots import OpenVinoEngine
+        from atalaya_serving.server import Server, keep_freed_memory
+
+        keep_freed_memory()
+        logs.set_up(settings.log_level, settings.log_format)
+        server = Server(settings, OpenVinoEngine())
+    except SettingsError as error:
+        print(f"atalaya_serving: error: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
+        return error.exit_code
+    server.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,340 @@
+"""The models of a server and their versions: loads, swaps, retires.
+
+A reader sees one immutable picture of a model's ready versions, so a call never meets a half-made change. A new
+version is loaded beside the old one, then the picture is replaced, then the old one drains. A version that cannot be
+loaded is reported and what served before goes on serving.
+"""
+
+import logging
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from atalaya_serving.engines.base import Engine, LoadOptions
+from atalaya_serving.errors import ModelLoadFailed, ModelNotFound, ModelNotReady
+from atalaya_serving.executor import Executor
+from atalaya_serving.served import ServedVersion, check_manifest, identify
+from atalaya_serving.settings import ModelSettings, Settings
+from atalaya_spec.manifest import versions
+
+_log = logging.getLogger(__name__)
+_MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+NO_VERSIONS: Mapping[int, ServedVersion] = MappingProxyType({})
+
+Fingerprint = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class VersionState:
+    """A line of the index: READY, LOADING or UNAVAILABLE with the reason."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+@dataclass
+class _Model:
+    """One model. `ready` is replaced, never changed; `changing` is held through a reload."""
+
+    settings: ModelSettings
+    ready: Mapping[int, ServedVersion] = NO_VERSIONS
+    newest: ServedVersion | None = None
+    failed: dict[int, tuple[Fingerprint, str]] = field(default_factory=dict)
+    seen: dict[int, Fingerprint] = field(default_factory=dict)
+    loading: frozenset[int] = frozenset()
+    reason: str = ""
+    is_unloaded: bool = False
+    changing: threading.Lock = field(default_factory=threading.Lock)
+
+    def publish(self, ready: Mapping[int, ServedVersion]) -> None:
+        self.newest = ready[max(ready)] if ready else None
+        self.ready = MappingProxyType(dict(ready))
+
+
+class ModelRepository:
+    """All models of this server. Every method may be called from any thread."""
+
+    def __init__(self, settings: Settings, engine: Engine) -> None:
+        self._settings, self._engine = settings, engine
+        self._models = {model.name: _Model(model) for model in settings.models}
+        self._stopping = threading.Event()
+        self._poller: threading.Thread | None = None
+        self._retiring: set[threading.Thread] = set()
+        self._started = False
+        self._find_models()
+
+    def start(self) -> None:
+        """Load every model once, then poll where asked."""
+        for model in list(self._models.values()):
+            self._refresh(model, settled_only=False)
+        self._started = True
+        if self._settings.poll_wait_seconds:
+            self._poller = threading.Thread(target=self._poll, name="repository-poll", daemon=True)
+            self._poller.start()
+
+    def resolve(self, name: str, version: str) -> ServedVersion:
+        """The version that answers; the newest ready one when `version` is empty.
+
+        Raises ModelNotFound, or ModelNotReady with the reason.
+        """
+        model = self._models.get(name)
+        if model is None:
+            known = ", ".join(sorted(self._models)) or "none"
+            raise ModelNotFound(f"there is no model {name!r} here; this server has: {known}.")
+        if not version:
+            if model.newest is None:
+                raise ModelNotReady(f"model {name!r} is not ready: {self._why(model)}")
+            return model.newest
+        served = model.ready.get(int(version)) if version.isdecimal() else None
+        if served is None:
+            raise self._no_version(model, version)
+        return served
+
+    def is_ready(self) -> bool:
+        """Whether all models that shall serve do."""
+        models = list(self._models.values())
+        return self._started and all(model.newest is not None for model in models if not model.is_unloaded)
+
+    def ready_versions(self, name: str) -> list[int]:
+        """The versions of a model that serve, ascending. Raises ModelNotFound."""
+        if name not in self._models:
+            self.resolve(name, "")
+        return sorted(self._models[name].ready)
+
+    def served(self) -> list[ServedVersion]:
+        """Every version that serves now."""
+        return [served for model in list(self._models.values()) for served in model.ready.values()]
+
+    def names(self) -> list[str]:
+        """Every model known, ready or not."""
+        return sorted(self._models)
+
+    def index(self) -> list[VersionState]:
+        """Every version with its state, and every model that has none."""
+        lines: list[VersionState] = []
+        for name, model in sorted(self._models.items()):
+            known = dict.fromkeys(model.ready, ("READY", ""))
+            known |= {number: ("LOADING", "") for number in model.loading if number not in known}
+            known |= {number: ("UNAVAILABLE", why) for number, (_, why) in model.failed.items() if number not in known}
+            lines += [VersionState(name, str(number), *state) for number, state in sorted(known.items())]
+            if not known:
+                lines.append(VersionState(name, "", "UNAVAILABLE", self._why(model)))
+        return lines
+
+    def load(self, name: str) -> None:
+        """Load a model, or look again at its versions. Raises ModelNotFound, or ModelLoadFailed with the reason."""
+        self._find_models(name)
+        model = self._models.get(name)
+        if model is None:
+            raise ModelNotFound(f"there is no model {name!r} in this server's repository; put its folder there first.")
+        model.is_unloaded = False
+        self._refresh(model, settled_only=False, reload_changed=True)
+        if model.failed or model.newest is None:
+            raise ModelLoadFailed(f"model {name!r} was not fully loaded: {self._why(model)}")
+
+    def unload(self, name: str) -> None:
+        """Take a model out of service until `load`; accepted calls are answered. Raises ModelNotFound."""
+        model = self._models.get(name)
+        if model is None:
+            raise ModelNotFound(f"there is no model {name!r} here; nothing was unloaded.")
+        with model.changing:
+            model.is_unloaded, gone = True, list(model.ready.values())
+            model.failed.clear()
+            model.publish({})
+        self._retire(gone)
+        _log.info("model unloaded", extra={"model": name})
+
+    def look(self) -> None:
+        """One look at the folders: what the poll does."""
+        self._find_models()
+        for model in list(self._models.values()):
+            if not model.is_unloaded:
+                self._refresh(model, settled_only=True)
+
+    def stop(self, timeout_seconds: float | None = None) -> None:
+        """Stop polling, and wait until every accepted call of every version is answered."""
+        self._stopping.set()
+        if self._poller is not None:
+            self._poller.join()
+        for model in self._models.values():
+            with model.changing:
+                gone = list(model.ready.values())
+                model.publish({})
+            self._retire(gone)
+        for thread in list(self._retiring):
+            thread.join(timeout_seconds)
+
+    def _poll(self) -> None:
+        while not self._stopping.wait(self._settings.poll_wait_seconds):
+            self.look()
+
+    def _find_models(self, only: str | None = None) -> None:
+        """Add the models of --model_repository; a folder is one when it has an integer version below."""
+        root = self._settings.model_repository
+        if root is None or not root.is_dir():
+            return
+        for folder in sorted(root.iterdir()):
+            wanted = only is None or folder.name == only
+            if wanted and folder.name not in self._models and _MODEL_NAME.fullmatch(folder.name) and versions(folder):
+                self._models[folder.name] = _Model(ModelSettings(folder.name, folder))
+
+    def _refresh(self, model: _Model, *, settled_only: bool, reload_changed: bool = False) -> None:
+        """Bring what serves to what lies there and is wanted. With `settled_only`, a folder still in copy waits."""
+        with model.changing:
+            if model.is_unloaded or self._stopping.is_set():
+                return
+            there = self._versions_there(model)
+            if there is None:
+                return
+            wanted = model.settings.policy.wanted(there)
+            model.failed = {number: why for number, why in model.failed.items() if number in wanted}
+            ready = dict(model.ready)
+            for number in sorted(wanted):
+                if number in ready and not (reload_changed and self._has_changed(model, ready[number])):
+                    continue
+                if self._may_try(model, number, settled_only, retry=reload_changed):
+                    self._load_version(model, number, ready)
+            self._drop_unwanted(model, ready, wanted, there)
+
+    def _versions_there(self, model: _Model) -> list[int] | None:
+        """The versions below a model's folder; None when the folder itself is away, which changes nothing."""
+        folder = model.settings.base_path
+        try:
+            next(folder.iterdir(), None)
+            there = versions(folder)
+        except OSError as error:
+            model.reason = f"{folder} cannot be read: {error.strerror}; mount it or correct the model's path."
+            _log.error("model folder unreadable", extra={"model": model.settings.name, "reason": model.reason})
+            return None
+        missing = model.settings.policy.missing(there)
+        if missing:
+            model.reason = f"{folder} lacks the version asked for: {', '.join(map(str, sorted(missing)))}."
+        else:
+            model.reason = "" if there else f"{folder} has no integer version folder; put one there, such as 1/."
+        return there
+
+    def _may_try(self, model: _Model, number: int, settled_only: bool, *, retry: bool) -> bool:
+        """A folder that failed is tried again when it changed; one that is new to the poll must hold still first."""
+        now = _fingerprint(model.settings.base_path / str(number))
+        before, model.seen[number] = model.seen.get(number), now
+        failed = model.failed.get(number)
+        if failed is not None and failed[0] == now and not retry:
+            return False
+        return not settled_only or before == now
+
+    def _load_version(self, model: _Model, number: int, ready: dict[int, ServedVersion]) -> None:
+        name, folder = model.settings.name, model.settings.base_path / str(number)
+        seen = _fingerprint(folder)
+        model.loading |= {number}
+        try:
+            served = self._load(model.settings, number, folder)
+        except ModelLoadFailed as error:
+            model.failed[number] = (seen, str(error))
+            _log.error("version failed to load", extra={"model": name, "version": number, "reason": str(error)})
+            return
+        finally:
+            model.loading -= {number}
+        model.failed.pop(number, None)
+        replaced = ready.get(number)
+        ready[number] = served
+        model.publish(ready)
+        _log.info(
+            "version ready",
+            extra={
+                "model": name,
+                "version": number,
+                "digest": served.digest,
+                "precision": served.model.precision,
+                "slots": len(served.model.slots),
+            },
+        )
+        if replaced is not None:
+            self._retire([replaced])
+
+    def _load(self, settings: ModelSettings, number: int, folder: Path) -> ServedVersion:
+        identity = identify(folder)
+        options = replace(load_options(settings, self._settings), rows_are_independent=identity.manifest is not None)
+        model = self._engine.load(folder, options)
+        if identity.manifest is not None:
+            check_manifest(identity.manifest, model, folder)
+        executor = Executor(f"{settings.name}-{number}", model.slots, self._settings.queue_size)
+        return ServedVersion(settings.name, number, model, executor, identity.digest, identity.manifest)
+
+    def _has_changed(self, model: _Model, served: ServedVersion) -> bool:
+        folder = model.settings.base_path / served.version_text
+        try:
+            return identify(folder).digest != served.digest
+        except ModelLoadFailed:
+            return True
+
+    def _drop_unwanted(
+        self, model: _Model, ready: dict[int, ServedVersion], wanted: frozenset[int], there: Iterable[int]
+    ) -> None:
+        """Retire what is not wanted; but while a wanted version is not ready, older ones that still lie there stay."""
+        is_complete = all(number in ready for number in wanted)
+        gone = [
+            served for number, served in ready.items() if number not in wanted and (is_complete or number not in there)
+        ]
+        if gone:
+            model.publish({number: served for number, served in ready.items() if served not in gone})
+            self._retire(gone)
+
+    def _retire(self, gone: Iterable[ServedVersion]) -> None:
+        for served in gone:
+            thread = threading.Thread(target=self._drain, args=(served,), name="retire", daemon=True)
+            self._retiring.add(thread)
+            thread.start()
+
+    def _drain(self, served: ServedVersion) -> None:
+        served.executor.close()
+        _log.info("version retired", extra={"model": served.name, "version": served.version})
+        self._retiring.discard(threading.current_thread())
+
+    def _why(self, model: _Model) -> str:
+        if model.is_unloaded:
+            return "it was unloaded on request; load it again."
+        if model.failed:
+            number, (_, why) = max(model.failed.items())
+            return f"version {number}: {why}"
+        return model.reason or "it is loading; try again."
+
+    def _no_version(self, model: _Model, version: str) -> ModelNotFound | ModelNotReady:
+        number = int(version) if version.isdecimal() else None
+        name = model.settings.name
+        if number in model.failed:
+            return ModelNotReady(f"version {version} of model {name!r} is not ready: {model.failed[number][1]}")
+        if number in model.loading:
+            return ModelNotReady(f"version {version} of model {name!r} is loading; try again.")
+        ready = ", ".join(map(str, sorted(model.ready))) or "none"
+        return ModelNotFound(f"model {name!r} has no version {version!r} here; it serves: {ready}.")
+
+
+def load_options(model: ModelSettings, settings: Settings) -> LoadOptions:
+    """What the engine is told, from the model's and the server's settings."""
+    cache = {"CACHE_DIR": str(settings.cache_dir)} if settings.cache_dir else {}
+    return LoadOptions(
+        device=model.device,
+        hint=settings.hint,
+        precision=settings.precision,
+        slots=model.slots,
+        batch_size=model.batch_size,
+        shapes=model.shapes,
+        properties=cache | dict(model.properties),
+    )
+
+
+def _fingerprint(folder: Path) -> Fingerprint:
+    """Cheap to take, and changes while files are still being written."""
+    try:
+        return tuple(
+            (str(file.relative_to(folder)), stat.st_size, stat.st_mtime_ns)
+            for file in sorted(folder.rglob("*"))
+            if (stat := file.stat()) and file.is_file()
+        )
+    except OSError:
+        return ()

@@ -1,0 +1,137 @@
+"""The whole server: repository, dataplane, both protocols, and an orderly end.
+
+On SIGTERM it first says that it is not ready, takes no new call, answers every accepted one (up to --drain_seconds) and
+then ends. A second signal ends it at once.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from types import FrameType
+
+import uvicorn
+
+from atalaya_serving.dataplane import Dataplane
+from atalaya_serving.engines.base import Engine
+from atalaya_serving.errors import SettingsError
+from atalaya_serving.grpc_server import GrpcServer
+from atalaya_serving.metrics import exposition
+from atalaya_serving.repository import ModelRepository
+from atalaya_serving.rest_v2 import RestService
+from atalaya_serving.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class RestServer:
+    """uvicorn in a thread of its own."""
+
+    def __init__(self, settings: Settings, service: RestService) -> None:
+        """Bind the port. Raises SettingsError when it is taken."""
+        self.address = f"{settings.rest_address}:{settings.rest_port}"
+        family = socket.AF_INET6 if ":" in settings.rest_address else socket.AF_INET
+        try:
+            self._socket = socket.create_server((settings.rest_address, settings.rest_port), family=family, backlog=512)
+        except OSError as error:
+            raise SettingsError(
+                f"REST cannot listen on {self.address}: {error.strerror}; choose another with --rest_port or"
+                " --rest_bind_address."
+            ) from error
+        config = uvicorn.Config(
+            service.app(),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            loop="asyncio",
+            http="httptools",
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="rest", daemon=True)
+
+    def start(self) -> None:
+        """Take calls."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no new call, wait for the accepted ones up to the drain time."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+
+class Server:
+    """A server that can be started and stopped in any process; `run` makes it the process."""
+
+    def __init__(self, settings: Settings, engine: Engine, *, fast: bool = True) -> None:
+        """Bind the ports; load nothing yet. Raises SettingsError."""
+        self._settings = settings
+        self.repository = ModelRepository(settings, engine)
+        self.dataplane = Dataplane(self.repository)
+        metrics = exposition(self.dataplane, engine) if settings.metrics else None
+        service = RestService(self.dataplane, metrics, settings.max_message_bytes)
+        self.grpc = GrpcServer(settings, self.dataplane, fast=fast) if settings.grpc_port else None
+        self.rest = RestServer(settings, service) if settings.rest_port else None
+        self._engine = engine
+
+    def start(self) -> None:
+        """Answer health at once, then load the models, then say ready."""
+        if self.grpc:
+            self.grpc.start()
+        if self.rest:
+            self.rest.start()
+        self.repository.start()
+        addresses = {"grpc": self.grpc and self.grpc.address, "rest": self.rest and self.rest.address}
+        told = {key: value for key, value in addresses.items() if value}
+        state = "ready" if self.dataplane.is_ready() else "started, but not every model is ready"
+        _log.info(
+            " ".join([state, *(f"{key}={value}" for key, value in told.items())]), extra=dict(self._engine.describe())
+        )
+
+    def stop(self) -> None:
+        """Not ready first; then finish what was accepted; then end."""
+        self.dataplane.is_draining = True
+        _log.info("draining")
+        if self.grpc:
+            self.grpc.stop(self._settings.drain_seconds)
+        if self.rest:
+            self.rest.stop()
+        self.repository.stop(self._settings.drain_seconds)
+        _log.info("stopped")
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        ending = threading.Event()
+
+        def end(_signal: int, _frame: FrameType | None) -> None:
+            if ending.is_set():
+                os._exit(128 + _signal)
+            ending.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end)
+        self.start()
+        ending.wait()
+        self.stop()
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed instead of giving it back after every large message and faulting it in again.
+
+    At 1 MiB a request that is a third of the server's own time. It costs up to a few tens of MiB of resident memory.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # another C library than glibc
+        return
+    m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
+    mallopt(m_mmap_threshold, 32 << 20)
+    mallopt(m_trim_threshold, 256 << 20)
+    mallopt(m_top_pad, 4 << 20)
