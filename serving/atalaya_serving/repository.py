@@ -22,7 +22,6 @@ from atalaya_spec.manifest import versions
 
 _log = logging.getLogger(__name__)
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-NO_VERSIONS: Mapping[int, ServedVersion] = MappingProxyType({})
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 
@@ -42,7 +41,7 @@ class _Model:
     """One model. `ready` is replaced, never changed; `changing` is held through a reload."""
 
     settings: ModelSettings
-    ready: Mapping[int, ServedVersion] = NO_VERSIONS
+    ready: Mapping[int, ServedVersion] = field(default_factory=dict)
     newest: ServedVersion | None = None
     failed: dict[int, tuple[Fingerprint, str]] = field(default_factory=dict)
     seen: dict[int, Fingerprint] = field(default_factory=dict)
