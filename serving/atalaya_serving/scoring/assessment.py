@@ -1,0 +1,221 @@
+"""The story of an assessment: open the model, look at the scene, open the journal, run, close the journal.
+
+The store is the journal. An assessment that was stopped, by whatever, is gone on with by the same request: rows that
+are there stay, the others are made.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from atalaya_serving.scoring.counts import Count, count_damaged
+from atalaya_serving.scoring.digests import assessment_id, file_digest
+from atalaya_serving.scoring.environment import machine
+from atalaya_serving.scoring.grid import chunks
+from atalaya_serving.scoring.models import ModelChoice, OpenModel, find_manifest, open_model
+from atalaya_serving.scoring.overview import OverviewBuilder, has_overview
+from atalaya_serving.scoring.pipeline import Pipeline, Work
+from atalaya_serving.scoring.planning import Plan, SceneChoice, assessment_record, parameters, plan_scene, scene_record
+from atalaya_serving.scoring.predictors import Engine
+from atalaya_serving.store import Assessment, Environment, Store, TileRows, TileTable
+from atalaya_spec.errors import AtalayaError
+from atalaya_spec.manifest import Manifest
+
+_TICK_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class AssessRequest:
+    """A scene, a model and where the scene's overview goes (None: nowhere)."""
+
+    scene: SceneChoice
+    model: ModelChoice
+    scenes_folder: Path | None = None
+    readers: int | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: tiles done of all, tiles a second of this run, and seconds to go (None: not known yet)."""
+
+    done: int
+    total: int
+    tiles_per_second: float
+    eta_seconds: float | None
+
+
+@dataclass(frozen=True)
+class AssessResult:
+    """A finished assessment. `seconds` counts from the open model to the last row; `resumed` tiles were there."""
+
+    assessment: Assessment
+    count: Count
+    not_assessed: dict[str, int]
+    resumed: int
+    load_seconds: float
+    seconds: float
+    warnings: tuple[str, ...]
+
+    @property
+    def tiles_per_second(self) -> float:
+        """Tiles of this run over its seconds."""
+        return (self.assessment.tiles_total - self.resumed) / max(self.seconds, 1e-9)
+
+
+Tell = Callable[[Progress], None]
+
+
+def assess(request: AssessRequest, store: Store, progress: Tell | None = None) -> AssessResult:
+    """Assess a scene, or go on where an equal request was stopped. Raises AtalayaError."""
+    with open_model(request.model) as model:
+        return assess_with(model, request, store, progress)
+
+
+def assess_with(model: OpenModel, request: AssessRequest, store: Store, progress: Tell | None = None) -> AssessResult:
+    """The same with a model that is open already, for several scenes."""
+    start = time.perf_counter()
+    with ThreadPoolExecutor(1) as beside:
+        digest = beside.submit(file_digest, request.scene.path)
+        plan = plan_scene(request.scene, model.manifest)
+        scene = scene_record(plan.read.scene, digest.result())
+    store.put_scene(scene)
+    assessment = store.begin(assessment_record(request.scene, plan, model.manifest, scene))
+    environment = store.put_environment(environment_of(model.predictor.engine))
+    try:
+        _run(_Run(request, plan, model, assessment, environment), store, progress)
+        model.predictor.verify()
+    except (AtalayaError, KeyboardInterrupt) as error:
+        _close_stopped(store, assessment, error)
+        raise
+    store.end(assessment.id, "complete")
+    table = store.tiles(assessment.id)
+    return AssessResult(
+        assessment=store.assessment(assessment.id),
+        count=count_tiles(table, model.manifest),
+        not_assessed=reasons(table),
+        resumed=assessment.tiles_done,
+        load_seconds=model.load_seconds,
+        seconds=time.perf_counter() - start,
+        warnings=plan.warnings,
+    )
+
+
+def find_assessment(request: AssessRequest, store: Store) -> Assessment | None:
+    """What the store holds for a request, finished or not, without doing any of it."""
+    manifest = find_manifest(request.model)
+    digest = file_digest(request.scene.path)
+    return store.find(assessment_id(digest, manifest.digest, parameters(request.scene, manifest)))
+
+
+def count_tiles(table: TileTable, manifest: Manifest) -> Count:
+    """The count of damaged tiles with its 90% interval, calibration doubt included where the manifest tells it."""
+    calibration = manifest.calibration
+    pairs = (calibration.slopes, calibration.intercepts) if calibration and calibration.slopes else None
+    return count_damaged(table.probability, pairs)
+
+
+def reasons(table: TileTable) -> dict[str, int]:
+    """How many tiles were not assessed, by reason."""
+    return dict(Counter(table.reason[table.state == 0].tolist()).most_common())
+
+
+def environment_of(engine: Engine) -> Environment:
+    """The engine that answers and the machine that asks, as rows keep them."""
+    told = machine()
+    return Environment(
+        engine=engine.name,
+        engine_version=engine.version,
+        precision=engine.precision,
+        protocol=engine.protocol,
+        processor=str(told["processor"]),
+        physical_cores=int(told["physical_cores"]),
+        logical_cores=int(told["logical_cores"]),
+        memory_bytes=int(told["memory_bytes"]),
+        os=str(told["os"]),
+        os_version=str(told["os_version"]),
+        container=bool(told["container"]),
+        cloud=str(told["cloud"]),
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    request: AssessRequest
+    plan: Plan
+    model: OpenModel
+    assessment: Assessment
+    environment: int
+
+
+def _run(run: _Run, store: Store, progress: Tell | None) -> None:
+    read, assessment = run.plan.read, run.assessment
+    done = store.done(assessment)
+    folder = run.request.scenes_folder and run.request.scenes_folder / assessment.scene_digest.removeprefix("sha256:")
+    builder = None
+    if folder is not None and not has_overview(folder):
+        builder = OverviewBuilder(read.grid, 1 if read.bands.mix else len(read.bands.indexes))
+    teller = _Teller(progress, int(done.sum()), assessment.tiles_total)
+
+    def keep(rows: Sequence[TileRows]) -> None:
+        store.add_tiles(assessment.id, run.environment, rows)
+        teller.done += sum(map(len, rows))
+
+    work = Work(
+        read=read,
+        chunks=list(chunks(read.grid, read.scene.block, len(read.bands.indexes))),
+        done=done,
+        predictor=run.model.predictor,
+        keep=keep,
+        threshold=run.model.manifest.output.threshold,
+        readers=run.request.readers or default_readers(),
+        overview=builder,
+    )
+    Pipeline(work).run(teller.tick)
+    teller.tell()
+    if builder is not None and folder is not None:
+        builder.write(folder)
+
+
+def default_readers() -> int:
+    """One reader feeds two cores of inference; more cores need more."""
+    return max(1, min(8, (os.cpu_count() or 1) // 2))
+
+
+class _Teller:
+    """Tells the progress a few times a second."""
+
+    def __init__(self, tell: Tell | None, done: int, total: int) -> None:
+        self._tell, self._before, self._total = tell, done, total
+        self._start = self._told = time.monotonic()
+        self.done = done
+
+    def tick(self) -> None:
+        if time.monotonic() - self._told >= _TICK_SECONDS:
+            self.tell()
+
+    def tell(self) -> None:
+        self._told = time.monotonic()
+        if self._tell is None:
+            return
+        rate = (self.done - self._before) / max(self._told - self._start, 1e-9)
+        left = (self._total - self.done) / rate if rate else None
+        self._tell(Progress(self.done, self._total, rate, left))
+
+
+def _close_stopped(store: Store, assessment: Assessment, error: BaseException) -> None:
+    told = str(error) or "stopped; the same command goes on where it was"
+    try:
+        store.end(assessment.id, "failed", told)
+    except AtalayaError:
+        return  # the first error is what the person needs; the journal is as safe as its last commit
+
+
+def assessed(table: TileTable) -> int:
+    """How many tiles have an answer."""
+    return int(np.count_nonzero(table.state))

@@ -1,0 +1,112 @@
+"""The scene as a picture for the dashboard's map, made from the pixels that pass by while the scene is assessed.
+
+`overview.png` is RGBA in Web Mercator (what map libraries lay under their layers without bending it), transparent
+where there is no data; `overview.json` says where it lies. Each goes to its place by rename.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from affine import Affine
+from pyproj import Transformer
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.warp import reproject
+
+from atalaya_serving.scoring.errors import OutputUnwritable
+from atalaya_serving.scoring.grid import Grid, Placement, outline
+from atalaya_serving.scoring.tiles import ChunkTiles
+
+IMAGE, PLACE = "overview.png", "overview.json"
+LONGEST_SIDE = 2048
+_WEB_MERCATOR = "EPSG:3857"
+_MERCATOR_LIMIT_M = 20037508.342789244
+
+
+class OverviewBuilder:
+    """Gathers every n-th pixel of the grid. Not for two threads at once."""
+
+    def __init__(self, grid: Grid, channels: int) -> None:
+        self._grid = grid
+        self._step = max(1, -(-max(grid.width, grid.height) // LONGEST_SIDE))
+        high, wide = -(-grid.height // self._step), -(-grid.width // self._step)
+        self._pixels = np.zeros((high, wide, channels), np.uint8)
+        self._alpha = np.zeros((high, wide), np.uint8)
+
+    def add(self, tiles: ChunkTiles) -> None:
+        """Take a chunk's share."""
+        grid, step, tile = self._grid, self._step, self._grid.geometry.tile_px
+        x, y = tiles.chunk.col * tile, tiles.chunk.row * tile
+        high = min(tiles.image.shape[0], grid.height - y)
+        wide = min(tiles.image.shape[1], grid.width - x)
+        at = np.s_[-y % step : high : step, -x % step : wide : step]
+        picked = tiles.image[at]
+        row, col = -(-y // step), -(-x // step)
+        here = np.s_[row : row + picked.shape[0], col : col + picked.shape[1]]
+        self._pixels[here] = picked
+        self._alpha[here] = 255 if tiles.valid is None else tiles.valid[at] * np.uint8(255)
+
+    def write(self, folder: Path) -> None:
+        """Warp what was gathered and write both files. Raises OutputUnwritable."""
+        transform = Affine(*self._grid.geometry.transform) @ Affine.scale(self._step)
+        image, place = _mercator(self._pixels, self._alpha, self._grid.geometry.crs, transform)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_png(folder / IMAGE, image)
+            text = json.dumps({"bounds": place, "width": image.shape[2], "height": image.shape[1]})
+            temporary = folder / f".{PLACE}.{os.getpid()}"
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(folder / PLACE)
+        except (OSError, RasterioError) as error:
+            told = " ".join(str(error).split())
+            raise OutputUnwritable(
+                f"{folder} cannot take the scene's overview ({told}); free space, or set ATALAYA_SCENES to a folder "
+                "you may write to. The rows are safe in the store."
+            ) from error
+
+
+def has_overview(folder: Path) -> bool:
+    """Whether both files are there."""
+    return (folder / IMAGE).is_file() and (folder / PLACE).is_file()
+
+
+def _mercator(
+    pixels: npt.NDArray[np.uint8], alpha: npt.NDArray[np.uint8], crs: str, transform: Affine
+) -> tuple[npt.NDArray[np.uint8], list[float]]:
+    """RGBA [4, h, w] in Web Mercator, and west, south, east, north in degrees."""
+    high, wide = alpha.shape
+    x, y = outline(Placement(wide, high, crs, tuple(transform)[:6]), _WEB_MERCATOR)
+    x = np.clip(x, -_MERCATOR_LIMIT_M, _MERCATOR_LIMIT_M)
+    west, north, across, down = x.min(), y.max(), np.ptp(x), np.ptp(y)
+    resolution = max(across, down) / max(high, wide)
+    width, height = max(1, round(across / resolution)), max(1, round(down / resolution))
+    placed = Affine(across / width, 0, west, 0, -down / height, north)
+    image = np.zeros((4, height, width), np.uint8)
+    with rasterio.Env():
+        for channel in (*range(pixels.shape[2]), 3):
+            reproject(
+                alpha if channel == 3 else np.ascontiguousarray(pixels[..., channel]),
+                image[channel],
+                src_transform=transform,
+                src_crs=crs,
+                dst_transform=placed,
+                dst_crs=_WEB_MERCATOR,
+                resampling=Resampling.nearest,
+            )
+    for channel in range(pixels.shape[2], 3):
+        image[channel] = image[0]
+    to_degrees = Transformer.from_crs(_WEB_MERCATOR, "EPSG:4326", always_xy=True)
+    lon, lat = to_degrees.transform([west, west + across], [north - down, north])
+    return image, [lon[0], lat[0], lon[1], lat[1]]
+
+
+def _write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    shape = {"width": image.shape[2], "height": image.shape[1], "count": 4, "dtype": "uint8"}
+    with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(temporary, "w", driver="PNG", zlevel=1, **shape) as target:
+        target.write(image)
+    temporary.replace(path)
