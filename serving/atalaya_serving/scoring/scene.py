@@ -31,7 +31,7 @@ _SAMPLE_SIDE = 1024
 _SMALL_PIXELS = 4096**2
 _SAMPLE_WINDOWS = 12
 # Blocks are read once, in file order, so a large cache would only hold memory.
-GDAL_OPTIONS = {"GDAL_CACHEMAX": 128, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
+GDAL_OPTIONS = {"GDAL_CACHEMAX": 128 << 20, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
 
 
 @dataclass(frozen=True)
