@@ -1,0 +1,32 @@
+"""What can go wrong in the dashboard, each in one line that a person can act on.
+
+AtalayaError
+├── DashboardError          exit code 1
+│   ├── MetricsUnreadable   an address answers, but not with metrics of ours
+│   ├── PixelsUnavailable   the store does not know where a tile's scene lies
+│   ├── UploadRejected      an uploaded file is empty or is no TIFF
+│   └── AssessmentFailed    `atalaya assess` ended without a map
+└── UsageError              (shared) a flag or an environment variable is wrong: exit code 2
+"""
+
+from atalaya_spec.errors import AtalayaError
+
+
+class DashboardError(AtalayaError):
+    """The dashboard cannot show or do what was asked."""
+
+
+class MetricsUnreadable(DashboardError):
+    """An address answers, but what it says is not a Prometheus exposition."""
+
+
+class PixelsUnavailable(DashboardError):
+    """A tile's pixels cannot be read; the answers about it stay."""
+
+
+class UploadRejected(DashboardError):
+    """The uploaded file cannot be a scene; the same file will be rejected again."""
+
+
+class AssessmentFailed(DashboardError):
+    """`atalaya assess` ended without a map; its last line says why."""

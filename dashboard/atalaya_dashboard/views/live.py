@@ -1,0 +1,42 @@
+"""Live latency, small, for the side of the map. It refreshes alone: the map is not drawn again."""
+
+import streamlit as st
+
+from atalaya_dashboard import markup
+from atalaya_dashboard.metrics import ModelKey, Window, last_window
+from atalaya_dashboard.views import resources
+
+WINDOW_SECONDS = 60.0
+NO_SERVER = "No server is being watched. Start one with `atalaya up`, which also tells these pages where it is."
+
+
+def latest() -> list[tuple[ModelKey, Window]]:
+    """Every model of every server that answers, over the last minute."""
+    found = []
+    for source in resources.collector().sources():
+        if source.error or not source.samples:
+            continue
+        for key in sorted(source.samples[-1].models):
+            window = last_window(source.samples, key, WINDOW_SECONDS)
+            if window is not None:
+                found.append((key, window))
+    return found
+
+
+@st.fragment(run_every=2.0)
+def strip() -> None:
+    """Latency, rate, errors and queue of each model over the last minute; or in words, why there is none."""
+    st.markdown("##### Live latency")
+    sources = resources.collector().sources()
+    if not sources:
+        st.caption(NO_SERVER)
+        return
+    for source in sources:
+        if source.error:
+            st.caption(f":material/error: {source.url}: {source.error}. Is `atalaya up` running?")
+    found = latest()
+    if found:
+        st.html(markup.strip(found))
+        st.caption("Last minute, measured on the server.")
+    elif not any(source.error for source in sources):
+        st.caption("Waiting for the first readings …")

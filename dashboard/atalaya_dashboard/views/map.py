@@ -1,0 +1,172 @@
+"""The map page: choose an assessment, see its damage over the scene, click, download."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from atalaya_dashboard import markup
+from atalaya_dashboard.cells import RESOLUTIONS, Cells, suggested_resolution
+from atalaya_dashboard.charts import MAX_CELLS, MAX_FOOTPRINTS, Look, MapContent, Mode, cell_ring, damage_map
+from atalaya_dashboard.data import MapData, is_synthetic
+from atalaya_dashboard.selection import Clicked, clicked
+from atalaya_dashboard.views import downloads, live, panel, resources
+from atalaya_serving.store import Assessment
+from atalaya_spec.errors import AtalayaError
+
+MODES: dict[Mode, str] = {"heat": "Heatmap", "tiles": "Tiles", "scene": "Scene"}
+MAP_HEIGHT_PX = 620
+
+
+def page() -> None:
+    """The whole page. Whatever is missing is said in words."""
+    st.html(markup.STYLE)
+    try:
+        found = resources.store().assessments()
+    except AtalayaError as error:
+        st.error(f"The store cannot be read: {error}", icon=":material/database_off:")
+        return
+    if not found:
+        empty()
+        return
+    with st.sidebar:
+        assessment = chosen(found)
+    data = resources.map_data(assessment.id, assessment.tiles_done, assessment.state)
+    show(data)
+
+
+def empty() -> None:
+    """Nothing was assessed yet."""
+    st.markdown("## No scene has been assessed yet")
+    st.markdown(
+        "The map shows what `atalaya assess` finds in a scene. Upload a GeoTIFF on the **Assess** page, "
+        "run `atalaya assess SCENE.tif --model haiti-damage`, or see a synthetic town with `atalaya demo`."
+    )
+    st.page_link("views/assess.py", label="Assess a scene", icon=":material/add_photo_alternate:")
+    live.strip()
+
+
+def chosen(found: Sequence[Assessment]) -> Assessment:
+    """The assessment of the address (`?assessment=`), or the newest, or what is chosen here."""
+    by_id = {assessment.id: assessment for assessment in found}
+    asked = st.query_params.get("assessment", "")
+    if asked in by_id and st.session_state.get("asked") != asked:
+        st.session_state["assessment"] = st.session_state["asked"] = asked
+    if st.session_state.get("assessment") not in by_id:
+        st.session_state["assessment"] = found[0].id
+    picked = st.selectbox("Assessment", list(by_id), format_func=lambda name: label(by_id[name]), key="assessment")
+    if asked and asked not in by_id:
+        st.warning(f"There is no assessment {asked}; this is the newest one.")
+    st.caption(provenance(by_id[picked]))
+    return by_id[picked]
+
+
+def label(assessment: Assessment) -> str:
+    """One line in the list of assessments."""
+    mark = "synthetic: " if is_synthetic(assessment) and not assessment.scene_name.startswith("synthetic") else ""
+    state = "" if assessment.state == "complete" else f" ({assessment.state})"
+    return f"{mark}{assessment.scene_name}{state}, {assessment.model} v{assessment.version}"
+
+
+def provenance(assessment: Assessment) -> str:
+    """Who said so, and when."""
+    return (
+        f"{assessment.scene_name}: assessed by {assessment.model} version {assessment.version} on "
+        f"{assessment.created_at:%d %B %Y, %H:%M} UTC"
+    )
+
+
+def show(data: MapData) -> None:
+    """One assessment."""
+    if not len(data.tiles):
+        st.warning(state_words(data) or "This assessment has no tiles yet; wait a moment and reload the page.")
+        return
+    with st.sidebar:
+        look, resolution = controls(data)
+        downloads.offer(data)
+    if words := state_words(data):
+        st.warning(words, icon=":material/warning:")
+    for note in st.session_state.pop("notes", ()):
+        st.warning(note, icon=":material/info:")
+    assessment = data.assessment
+    cells = resources.cells(assessment.id, assessment.tiles_done, assessment.state, resolution)
+    left, right = st.columns([0.72, 0.28], gap="medium")
+    with left:
+        st.html(markup.count(data))
+        found = draw(data, cells, look)
+        st.html(markup.legend(look.mode))
+    with right:
+        live.strip()
+        st.divider()
+        panel.show(data, cells, found, look.mode)
+
+
+def state_words(data: MapData) -> str:
+    """What to know of an assessment that did not end well, or has not ended."""
+    assessment = data.assessment
+    done = f"{assessment.tiles_done:,} of {assessment.tiles_total:,} tiles"
+    if assessment.state == "failed":
+        return f"This assessment failed after {done}: {assessment.message} The map shows what was done before."
+    if assessment.state == "running":
+        return f"This assessment is not finished: {done}. The map shows what is done; reload the page for more."
+    return ""
+
+
+def controls(data: MapData) -> tuple[Look, int]:
+    """What to draw, and how finely."""
+    mode = st.segmented_control(
+        "Show", list(MODES), format_func=lambda name: MODES[name], default="heat", required=True, key="mode"
+    )
+    tile_m2 = data.tile_size_m**2
+    suggested = suggested_resolution(len(data.tiles), len(data.tiles) * tile_m2)
+    resolution = suggested
+    if mode == "heat":
+        resolution = st.select_slider(
+            "Cell size (H3 resolution)",
+            RESOLUTIONS,
+            value=suggested,
+            key=f"resolution-{suggested}",
+            help="8: about 0.7 km² a cell; 9: 0.1 km²; 10: 0.015 km²; 11: 0.002 km². Smaller cells hold fewer tiles.",
+        )
+    opacity = st.slider("Opacity of damage", 0.1, 1.0, 0.65, 0.05, key="opacity", disabled=mode == "scene")
+    scene = st.toggle(
+        "Scene below", value=True, key="scene", disabled=data.overview is None, help="The imagery itself, in grey."
+    )
+    if data.overview is None:
+        st.caption("The scene's picture is not in the scenes folder; the damage is shown without it.")
+    return Look(mode, scene, opacity), resolution
+
+
+def draw(data: MapData, cells: Cells, look: Look) -> Clicked | None:
+    """Draw the map and give what is clicked."""
+    if look.mode == "heat" and len(cells.ids) > MAX_CELLS:
+        st.info(f"{len(cells.ids):,} cells are too many to draw; choose a lower resolution.")
+        return None
+    if look.mode == "tiles" and len(data.tiles) > MAX_FOOTPRINTS:
+        st.caption(
+            f"{len(data.tiles):,} tiles: shown as a picture that cannot be clicked. Click a cell of the heatmap."
+        )
+    key = f"map-{data.assessment.id}"
+    found = clicked(st.session_state.get(key), data.tiles, cells, look.mode)
+    deck = damage_map(content(data, cells, found), look)
+    st.pydeck_chart(
+        deck,
+        height=MAP_HEIGHT_PX,
+        on_select="rerun",
+        selection_mode="single-object",
+        key=key,
+        alt=f"Map of damage in {data.assessment.scene_name}",
+    )
+    return found
+
+
+def content(data: MapData, cells: Cells, found: Clicked | None) -> MapContent:
+    """All that may be drawn, with a ring around what is clicked."""
+    ring: tuple[tuple[float, float], ...] = ()
+    if found is not None:
+        corners = data.tiles.corners[found.tiles[0]].tolist()
+        ring = cell_ring(found.cell) if found.cell else tuple((lon, lat) for lon, lat in corners)
+    return MapContent(data.bounds, data.tiles, cells, data.overview, data.hatch, data.states_picture, ring)
+
+
+if __name__ == "__main__":
+    page()
