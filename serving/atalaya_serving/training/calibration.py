@@ -1,11 +1,13 @@
 """From a network's logit to an honest probability: Platt scaling on out-of-fold logits, and how uncertain that is."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+BOOTSTRAP_DRAWS = 200
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ def logit(probabilities: Floats) -> Floats:
     return np.asarray(np.log(clipped / (1 - clipped)))
 
 
-def fit_platt(logits: Floats, labels: NDArray[np.integer], prior_weight: float = 1.0) -> Platt:
+def fit_platt(logits: Floats, labels: NDArray[np.integer[Any]], prior_weight: float = 1.0) -> Platt:
     """The slope and intercept of greatest posterior, by Newton's method.
 
     The prior holds log(slope) near 0 and the intercept near 0 (both with standard deviation 1/√prior_weight), so that
@@ -53,10 +55,33 @@ def fit_platt(logits: Floats, labels: NDArray[np.integer], prior_weight: float =
 
 
 def bootstrap_platt(
-    logits: Floats, labels: NDArray[np.integer], *, draws: int = 200, seed: int = 0
+    logits: Floats, labels: NDArray[np.integer[Any]], groups: NDArray[np.int64], seed: int = 0
 ) -> tuple[list[float], list[float]]:
-    """Slopes and intercepts fitted to `draws` resamples of calibrated logits: one plausible truth each."""
+    """200 plausible truths about calibrated `logits` [repeats, n]: slopes and intercepts fitted to resamples.
+
+    Each draw takes one repeat and resamples groups of touching tiles, since neighbours do not err independently.
+    """
     random = np.random.default_rng(seed)
-    picks = random.integers(0, len(labels), (draws, len(labels)))
-    fits = [fit_platt(logits[pick], labels[pick]) for pick in picks]
-    return [round(f.slope, 4) for f in fits], [round(f.intercept, 4) for f in fits]
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    slopes, intercepts = [], []
+    for _ in range(BOOTSTRAP_DRAWS):
+        row = logits[random.integers(len(logits))]
+        pick = np.concatenate([members[index] for index in random.integers(0, len(members), len(members))])
+        fitted = fit_platt(row[pick], labels[pick])
+        slopes.append(round(fitted.slope, 4))
+        intercepts.append(round(fitted.intercept, 4))
+    return slopes, intercepts
+
+
+def cross_fitted(logits: Floats, labels: NDArray[np.integer[Any]], judged: NDArray[np.int64]) -> Floats:
+    """Probabilities [repeats, n] of out-of-fold `logits`, each calibrated without its own fold.
+
+    `judged` [repeats, n] numbers the fold in which each tile was judged. So a reported figure never rests on a
+    calibration that saw the tile.
+    """
+    found = np.empty_like(logits)
+    for repeat, row in enumerate(logits):
+        for fold in np.unique(judged[repeat]):
+            inside = judged[repeat] == fold
+            found[repeat, inside] = fit_platt(row[~inside], labels[~inside])(row[inside])
+    return found

@@ -14,39 +14,41 @@ Tensor = Any
 Model = Any
 
 
-def build(network: str, dtype: str = "float32") -> Model:
-    """A fresh Keras model of `network`: pixels [batch, 128, 128, 1] of `dtype` to a logit [batch, 1]."""
+def build(network: str) -> Model:
+    """A fresh Keras model of `network`: pixels [batch, 128, 128, 1] as float32 to a logit [batch, 1]."""
     import keras
 
-    tiles = keras.Input((TILE_SIZE, TILE_SIZE, 1), dtype=dtype, name=INPUT_NAME)
-    body = NETWORKS[network](keras.layers.Rescaling(1 / 127.5, offset=-1.0)(tiles))
-    return keras.Model(tiles, keras.layers.Dense(1, name="logit")(body), name=network.replace("-", "_"))
+    tiles = keras.Input((TILE_SIZE, TILE_SIZE, 1), name=INPUT_NAME)
+    features = NETWORKS[network](keras.layers.Rescaling(1 / 127.5, offset=-1.0)(tiles))
+    return keras.Model(tiles, keras.layers.Dense(1, name="logit")(features), name=network)
 
 
-def _conv(x: Tensor, channels: int, kernel: int, strides: int = 1, *, relu: bool = True) -> Tensor:
+def symmetric(x: Tensor) -> Tensor:
+    """A small residual network whose answer is the same for all eight views of a tile (see `symmetric.py`)."""
     from keras import layers
 
-    x = layers.Conv2D(channels, kernel, strides=strides, padding="same", use_bias=False)(x)
-    x = layers.BatchNormalization(momentum=0.95)(x)
+    from atalaya_serving.training.symmetric import ORIENTATIONS, pool_orientations
+
+    x = _oriented(x, 2, kernel=6, strides=2, lifting=True)
+    fields = 0
+    for fields in (3, 5, 8):
+        x = _oriented(x, fields, kernel=2, strides=2)
+        y = _oriented(_oriented(x, fields), fields, relu=False)
+        x = layers.ReLU()(layers.Add()([x, y]))
+    side = x.shape[1]
+    strongest = layers.GlobalMaxPooling1D()(layers.Reshape((side * side * ORIENTATIONS, fields))(x))
+    return layers.Dropout(0.2)(layers.Concatenate()([pool_orientations(x), strongest]))
+
+
+def _oriented(
+    x: Tensor, fields: int, *, kernel: int = 3, strides: int = 1, relu: bool = True, lifting: bool = False
+) -> Tensor:
+    from keras import layers
+
+    from atalaya_serving.training.symmetric import SymmetricConv, SymmetricNorm
+
+    x = SymmetricNorm()(SymmetricConv(fields, kernel, strides, lifting)(x))
     return layers.ReLU()(x) if relu else x
-
-
-def _residual(x: Tensor, channels: int) -> Tensor:
-    from keras import layers
-
-    y = _conv(x, channels, 3)
-    y = _conv(y, channels, 3, relu=False)
-    return layers.ReLU()(layers.Add()([x, y]))
-
-
-def compact(x: Tensor) -> Tensor:
-    """A small residual network with a strided stem: 26 million multiplications, the thesis network has 73."""
-    from keras import layers
-
-    x = _conv(x, 16, 5, 2)
-    for channels in (24, 32, 48):
-        x = _residual(_conv(x, channels, 3, 2), channels)
-    return layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
 
 
 def thesis2020(x: Tensor) -> Tensor:
@@ -60,5 +62,5 @@ def thesis2020(x: Tensor) -> Tensor:
     return layers.Dense(64, activation="relu")(layers.Flatten()(x))
 
 
-NETWORKS: dict[str, Callable[[Tensor], Tensor]] = {"compact": compact, "thesis2020": thesis2020}
-DEFAULT_NETWORK = "compact"
+NETWORKS: dict[str, Callable[[Tensor], Tensor]] = {"symmetric": symmetric, "thesis2020": thesis2020}
+DEFAULT_NETWORK = "symmetric"

@@ -1,0 +1,151 @@
+"""One fit of one network: seeded, resumable, epoch by epoch. Nothing here knows folds or calibration.
+
+Every random number of an epoch comes from (seed, epoch), so a fit that was stopped goes on as if it had not been.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atalaya_serving.training import augmentation, networks
+from atalaya_serving.training.augmentation import Augmentation
+from atalaya_serving.training.dataset import Examples
+from atalaya_serving.training.networks import TILE_SIZE, Model
+
+CHECKPOINT_EVERY_EPOCHS = 10
+HISTORY_FILE = "history.json"
+WEIGHTS_FILE = "logits.weights.h5"
+_CHECKPOINT_FILE = "checkpoint.npz"
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """How a network is fitted. `augmentation` None shows the tiles as they are; `cosine` lets the rate fall to 0."""
+
+    network: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    cosine: bool = False
+    augmentation: Augmentation | None = None
+
+
+def fit(plan: FitPlan, examples: Examples, seed: int, folder: Path, on_epoch: Callable[[], None]) -> Model:
+    """Fit `plan` to `examples`, or go on where `folder` says an earlier call stopped; gives the logit model.
+
+    `folder` then holds the weights and the loss of each epoch; `on_epoch` is called after each epoch, also for those
+    that were done before.
+    """
+    import keras
+
+    folder.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(seed)
+    model = networks.build(plan.network)
+    trainer = _Trainer(plan, model, examples)
+    losses = _restore(folder, trainer)
+    for _ in losses:
+        on_epoch()
+    for epoch in range(len(losses), plan.epochs):
+        losses.append(trainer.epoch(np.random.default_rng([seed, epoch])))
+        if (epoch + 1) % CHECKPOINT_EVERY_EPOCHS == 0:
+            _checkpoint(folder, trainer, losses)
+        on_epoch()
+    model.save_weights(folder / WEIGHTS_FILE)
+    (folder / HISTORY_FILE).write_text(json.dumps(losses), encoding="utf-8")
+    (folder / _CHECKPOINT_FILE).unlink(missing_ok=True)
+    return model
+
+
+def load_fitted(network: str, folder: Path) -> Model:
+    """The logit model of a fit that is done."""
+    model = networks.build(network)
+    model.load_weights(folder / WEIGHTS_FILE)
+    return model
+
+
+def is_fitted(folder: Path) -> bool:
+    """Whether the fit in `folder` is done."""
+    return (folder / HISTORY_FILE).is_file()
+
+
+class _Trainer:
+    """The network, its optimiser and one compiled step."""
+
+    def __init__(self, plan: FitPlan, model: Model, examples: Examples) -> None:
+        import tensorflow as tf
+
+        self.plan, self.model, self.count = plan, model, len(examples)
+        self.batch = min(plan.batch_size, self.count)
+        self.steps = max(1, round(self.count / self.batch))
+        self.optimizer = self._optimizer()
+        self.optimizer.build(model.trainable_variables)
+        self._tiles = tf.constant(examples.tiles)
+        self._labels = tf.constant(examples.labels.astype(np.float32)[:, None])
+        self._step = tf.function(self._one_step, reduce_retracing=True)
+
+    @property
+    def variables(self) -> list[Any]:
+        return [*self.model.variables, *self.optimizer.variables]
+
+    def _optimizer(self) -> Any:
+        import keras
+
+        rate: Any = self.plan.learning_rate
+        if self.plan.cosine:
+            rate = keras.optimizers.schedules.CosineDecay(rate, self.plan.epochs * self.steps)
+        if self.plan.weight_decay:
+            return keras.optimizers.AdamW(rate, weight_decay=self.plan.weight_decay)
+        return keras.optimizers.Adam(rate)
+
+    def epoch(self, random: np.random.Generator) -> float:
+        """Show every tile about once; gives the mean loss."""
+        import tensorflow as tf
+
+        order = np.resize(random.permutation(self.count), self.steps * self.batch)
+        losses = []
+        for index in np.split(order, self.steps):
+            drawn = None
+            if self.plan.augmentation:
+                numbers = augmentation.draw(self.plan.augmentation, random, self.batch, TILE_SIZE)
+                drawn = tuple(tf.constant(getattr(numbers, field.name)) for field in fields(numbers))
+            losses.append(float(self._step(tf.constant(index), drawn)))
+        return float(np.mean(losses))
+
+    def _one_step(self, index: Any, drawn: tuple[Any, ...] | None) -> Any:
+        import tensorflow as tf
+
+        tiles, labels = tf.gather(self._tiles, index), tf.gather(self._labels, index)
+        if drawn is None:
+            pixels = tf.cast(tiles, tf.float32)
+        else:
+            pixels, labels = augmentation.apply(tiles, labels, augmentation.Draw(*drawn))
+        labels = labels * (1 - self.plan.label_smoothing) + 0.5 * self.plan.label_smoothing
+        with tf.GradientTape() as tape:
+            logits = self.model(pixels, training=True)
+            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits))
+        weights = self.model.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return loss
+
+
+def _checkpoint(folder: Path, trainer: _Trainer, losses: list[float]) -> None:
+    partial = folder / "checkpoint.partial.npz"
+    np.savez(partial, np.array(losses), *[variable.numpy() for variable in trainer.variables])
+    partial.replace(folder / _CHECKPOINT_FILE)
+
+
+def _restore(folder: Path, trainer: _Trainer) -> list[float]:
+    file = folder / _CHECKPOINT_FILE
+    if not file.is_file():
+        return []
+    with np.load(file) as saved:
+        losses, *values = (saved[f"arr_{index}"] for index in range(len(saved.files)))
+    for variable, value in zip(trainer.variables, values, strict=True):
+        variable.assign(value)
+    return [float(loss) for loss in losses]

@@ -1,0 +1,143 @@
+"""Which plan fits which network, and how a recipe is judged: repeated, stratified, grouped cross-validation.
+
+Fits are independent of each other, so they run side by side in worker processes with one thread each, which gives more
+steps a second than one process with many threads, and the same numbers on any number of cores.
+"""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atalaya_serving.training.augmentation import Augmentation
+from atalaya_serving.training.dataset import Examples, touching_groups
+from atalaya_serving.training.errors import InvalidTiles
+from atalaya_serving.training.fit import FitPlan, fit, is_fitted, load_fitted
+from atalaya_serving.training.networks import Model
+
+PLANS = {
+    "symmetric": FitPlan(
+        network="symmetric",
+        epochs=120,
+        batch_size=16,
+        learning_rate=0.003,
+        weight_decay=0.02,
+        label_smoothing=0.05,
+        cosine=True,
+        augmentation=Augmentation(),
+    ),
+    "thesis2020": FitPlan(network="thesis2020", epochs=175, batch_size=256, learning_rate=0.0008),
+}
+PREDICT_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Split:
+    """One fold of one repeat: the indices it learns from and those it is judged on."""
+
+    repeat: int
+    fold: int
+    learn: NDArray[np.int64]
+    judge: NDArray[np.int64]
+
+    @property
+    def folder_name(self) -> str:
+        """Where the fold's fit lies below a run's `folds/`."""
+        return f"repeat-{self.repeat}-fold-{self.fold}"
+
+
+@dataclass(frozen=True)
+class FitTask:
+    """One fit as a worker process gets it."""
+
+    plan: FitPlan
+    examples: Examples
+    seed: int
+    folder: Path
+
+
+def splits(examples: Examples, folds: int, repeats: int, seed: int) -> list[Split]:
+    """Stratified folds in which tiles that touch on the ground stay together. Raises InvalidTiles for too few tiles."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    smallest = int(min(np.bincount(examples.labels, minlength=2)))
+    if folds < 2 or smallest < folds:
+        raise InvalidTiles(f"{smallest} tiles of the rarer class cannot make {folds} folds; use 2 to {smallest} folds.")
+    groups = touching_groups(examples.tiles)
+    found = []
+    for repeat in range(repeats):
+        dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + repeat)
+        for fold, (learn, judge) in enumerate(dealer.split(groups, examples.labels, groups)):
+            if len(np.unique(examples.labels[learn])) < 2:
+                raise InvalidTiles("touching tiles leave a fold with one class only; use fewer folds.")
+            found.append(Split(repeat, fold, learn, judge))
+    return found
+
+
+def run_fits(tasks: Sequence[FitTask], jobs: int, on_epoch: Callable[[], None]) -> None:
+    """Do every fit that is not done yet; `on_epoch` is called once for each epoch of each fit."""
+    waiting = [task for task in tasks if not is_fitted(task.folder)]
+    for task in tasks:
+        if task not in waiting:
+            for _ in range(task.plan.epochs):
+                on_epoch()
+    if jobs == 1 or len(waiting) < 2:
+        for task in waiting:
+            fit(task.plan, task.examples, task.seed, task.folder, on_epoch)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    ticks: Any = spawn.SimpleQueue()
+    reader = threading.Thread(target=_relay, args=(ticks, on_epoch), daemon=True)
+    reader.start()
+    with ProcessPoolExecutor(min(jobs, len(waiting)), spawn, _start_worker, (ticks,)) as pool:
+        for done in [pool.submit(_fit_in_worker, task) for task in waiting]:
+            done.result()
+    ticks.put(None)
+    reader.join()
+
+
+_ticks: Any = None
+
+
+def _start_worker(ticks: Any) -> None:
+    global _ticks  # noqa: PLW0603 - a queue reaches a pool's workers only through their initializer
+    _ticks = ticks
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def _fit_in_worker(task: FitTask) -> None:
+    fit(task.plan, task.examples, task.seed, task.folder, lambda: _ticks.put(1))
+
+
+def _relay(ticks: Any, on_epoch: Callable[[], None]) -> None:
+    while ticks.get() is not None:
+        on_epoch()
+
+
+def predict_logits(model: Model, tiles: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Logits [n] of tiles, in batches."""
+    parts = [
+        np.asarray(model(tiles[start : start + PREDICT_BATCH].astype(np.float32), training=False))[:, 0]
+        for start in range(0, len(tiles), PREDICT_BATCH)
+    ]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def out_of_fold(network: str, examples: Examples, dealt: Sequence[Split], folds_folder: Path) -> NDArray[np.float64]:
+    """Logits [repeats, n]: each tile judged, once a repeat, by a model that saw neither it nor a tile touching it."""
+    table = np.full((1 + max(split.repeat for split in dealt), len(examples)), np.nan)
+    for split in dealt:
+        model = load_fitted(network, folds_folder / split.folder_name)
+        table[split.repeat, split.judge] = predict_logits(model, examples.tiles[split.judge])
+    return table
