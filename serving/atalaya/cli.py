@@ -30,7 +30,7 @@ class Command:
 COMMANDS = {
     "demo": Command("atalaya.commands.demo", "assess a synthetic town with the shipped model and show its map"),
     "up": Command("atalaya.commands.up", "serve models and the dashboard on this machine, without a cluster"),
-    "assess": Command("atalaya.commands.assess", "score a scene tile by tile: GeoTIFF in, a row a tile out"),
+    "assess": Command("atalaya.commands.assess", "assess scenes tile by tile: GeoTIFF in, a map of damage out"),
     "lint": Command("atalaya.commands.lint", "check InferenceModel files, every error at once"),
     "train": Command("atalaya.commands.train", "train a model on labelled tiles"),
     "export": Command("atalaya.commands.export", "write a trained model in the formats that servers load"),
