@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,11 +21,13 @@ from cluster.errors import ClusterFault
 from cluster.images import Image, ImageStore
 from cluster.layout import API_PORT, DEVELOPER_SLOT, Layout
 from cluster.namespace import Namespace
+from cluster.pki import Authority, Certificate
 from cluster.processes import Processes
 from cluster.real_node import CONTAINERD_SOCKET, REGISTRY_ADDRESS
 from cluster.slots import State
 
 FORWARDER = Path(__file__).parent / "forwarder.py"
+POLL_SECONDS = 0.2
 Manifest = Mapping[str, Any]
 
 
@@ -107,14 +110,30 @@ class Cluster:
     def wait_for_event(self, namespace: str, matches: Callable[[Any], bool], timeout_seconds: int = 60) -> Any:
         """The first event (CoreV1Event) of a namespace, past or coming, that `matches`."""
         core = kubernetes.client.CoreV1Api(self.api_client())
-        with closing(
-            kubernetes.watch.Watch().stream(core.list_namespaced_event, namespace, timeout_seconds=timeout_seconds)
-        ) as changes:
+        watch: Any = kubernetes.watch.Watch
+        with closing(watch().stream(core.list_namespaced_event, namespace, timeout_seconds=timeout_seconds)) as changes:
             for change in changes:
                 if matches(change["object"]):
                     return change["object"]
         seen = self.try_kubectl("get", "events", "--namespace", namespace).stdout
         raise ClusterFault(f"no such event within {timeout_seconds} s in namespace {namespace}; there were:\n{seen}")
+
+    def until(self, what: str, attempt: Callable[[], object], timeout_seconds: float = 60) -> None:
+        """Until an attempt raises no ClusterFault, for what no watch tells. A component's end is told at once."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            try:
+                attempt()
+            except ClusterFault as fault:
+                self.processes.check()
+                if time.monotonic() > deadline:
+                    raise ClusterFault(f"not within {timeout_seconds:.0f} s: {what}") from fault
+                time.sleep(POLL_SECONDS)
+            else:
+                return
+
+    def wait_for_api_server(self) -> None:
+        self.until("the API server is ready", lambda: self.kubectl("get", "--raw=/readyz"), timeout_seconds=120)
 
     # --- images ----------------------------------------------------------------------------------------------------
 
@@ -163,6 +182,24 @@ class Cluster:
     def spawn(self, name: str, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
         """Start a long-running program inside; its output goes to the cluster's logs. Ends with the cluster."""
         self.processes.start(name, self.namespace.command(command), environment)
+
+    def detach(self) -> None:
+        """Leave a cluster that goes on: end what was started in it through this object."""
+        self.close()
+        for name in self.processes.names:
+            self.processes.stop(name)
+
+    def certificate(self, name: str, address: str) -> Certificate:
+        """For a server of a test's own that listens inside, such as a webhook; the cluster's authority signs it."""
+        return self.authority.issue(name, f"/CN={name}", [f"IP:{address}"])
+
+    @property
+    def authority(self) -> Authority:
+        return Authority(self.layout.pki, "ca")
+
+    def restart_api_server(self) -> None:
+        self.processes.restart("kube-apiserver")
+        self.wait_for_api_server()
 
     def close(self) -> None:
         for client in self._clients:

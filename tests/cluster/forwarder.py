@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import socket
 import sys
+import time
 
 CHUNK_BYTES = 256 * 1024
+FIRST_ANSWER_SECONDS = 5
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -35,7 +37,22 @@ async def forward(near_reader: asyncio.StreamReader, near_writer: asyncio.Stream
         far_writer.close()
 
 
+async def first_answer(host: str, port: int) -> None:
+    """Wait a little for a target that is just starting; callers queue at the listening socket meanwhile."""
+    deadline = time.monotonic() + FIRST_ANSWER_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            return
+
+
 async def serve(listening: socket.socket, host: str, port: int) -> None:
+    """Later refusals are passed on as they are: a test that counts lost calls must see them."""
+    await first_answer(host, port)
     server = await asyncio.start_server(
         lambda reader, writer: forward(reader, writer, host, port), sock=listening, limit=2 * CHUNK_BYTES
     )

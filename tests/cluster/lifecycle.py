@@ -1,9 +1,8 @@
 """How a cluster comes up and ends: the story on one screen. What each program is told lies in the modules beside it."""
 
 import shutil
-import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from cluster import addons, cgroups, control_plane, fake_nodes, prerequisites, real_node
 from cluster import namespace as namespaces
@@ -16,7 +15,6 @@ from cluster.pki import write_kubeconfig
 from cluster.slots import State, end_what_runs
 
 START_SECONDS = 120
-POLL_SECONDS = 0.2
 
 
 class RunningCluster:
@@ -71,7 +69,7 @@ def _bring_up(running: RunningCluster, nodes: Sequence[FakeNode]) -> None:
     running.mark("images loaded")
     server = cluster.forward_api()
     write_kubeconfig(cluster.layout.kubeconfig, server, secrets.authority.certificate, secrets.admin)
-    _until(cluster, "the API server", lambda: cluster.try_kubectl("get", "--raw=/readyz"))
+    cluster.wait_for_api_server()
     running.mark("API server ready")
     _start_nodes(cluster, secrets)
     cluster.kubectl("apply", "--server-side", *(f"--filename={file}" for file in addons.manifest_files()))
@@ -97,7 +95,7 @@ def _start_stores(cluster: Cluster, secrets: Secrets) -> None:
 
 
 def _load_own_images(cluster: Cluster) -> None:
-    _until(cluster, "containerd", lambda: cluster.namespace.run(real_node.CONTAINERD_VERSION, check=False))
+    cluster.until("containerd answers", lambda: cluster.namespace.run(real_node.CONTAINERD_VERSION))
     cluster.load_image(cluster.images.busybox(real_node.PAUSE_IMAGE))
     cluster.load_image(cluster.images.coredns(cluster.binaries.path("coredns")))
 
@@ -110,13 +108,3 @@ def _start_nodes(cluster: Cluster, secrets: Secrets) -> None:
     cluster.spawn("kube-proxy", real_node.proxy(built, layout))
     cluster.spawn("kwok", fake_nodes.kwok(built, layout))
     cluster.spawn("metrics-server", addons.metrics_server(built, layout))
-
-
-def _until(cluster: Cluster, what: str, probe: Callable[[], "subprocess.CompletedProcess[str]"]) -> None:
-    """Ask until the probe succeeds; a component that ended is told at once, with its last words."""
-    deadline = time.monotonic() + START_SECONDS
-    while (answer := probe()).returncode != 0:
-        cluster.processes.check()
-        if time.monotonic() > deadline:
-            raise ClusterFault(f"{what} is not ready after {START_SECONDS} s: {answer.stderr.strip()[-500:]}")
-        time.sleep(POLL_SECONDS)

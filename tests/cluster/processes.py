@@ -16,6 +16,7 @@ import psutil
 
 from cluster.errors import ClusterFault
 
+STOP_SECONDS = 5
 _START_TIME_FIELD = 19  # of /proc/PID/stat after the name in parentheses; see proc(5)
 
 
@@ -28,13 +29,15 @@ class ProcessId:
 
     @classmethod
     def of(cls, pid: int) -> "ProcessId":
-        return cls(pid, _start_ticks(pid))
+        return cls(pid, int(_stat(pid)[_START_TIME_FIELD]))
 
     def is_alive(self) -> bool:
+        """A zombie is dead, though nobody has asked for its exit code yet."""
         try:
-            return _start_ticks(self.pid) == self.start_ticks
+            fields = _stat(self.pid)
         except (FileNotFoundError, ProcessLookupError):
             return False
+        return int(fields[_START_TIME_FIELD]) == self.start_ticks and fields[0] != "Z"
 
     def kill(self, timeout_seconds: float = 60) -> None:
         """End this process and nobody else's, and wait until it is gone."""
@@ -53,9 +56,9 @@ class ProcessId:
             os.close(handle)
 
 
-def _start_ticks(pid: int) -> int:
-    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
-    return int(after_name.split()[_START_TIME_FIELD])
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat after the name, which may hold spaces; the state comes first."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 class Processes:
@@ -64,6 +67,7 @@ class Processes:
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands: dict[str, tuple[list[str], Mapping[str, str]]] = {}
 
     def start(
         self,
@@ -73,9 +77,10 @@ class Processes:
         pass_fds: Sequence[int] = (),
     ) -> None:
         self._logs.mkdir(parents=True, exist_ok=True)
+        self._commands[name] = [str(part) for part in command], dict(environment or {})
         with self.log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
-                [str(part) for part in command],
+                self._commands[name][0],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -85,12 +90,30 @@ class Processes:
             )
 
     def stop(self, name: str) -> None:
-        """End one component as a person would: SIGTERM to the program behind nsenter, then wait."""
+        """End one component as a kubelet would: SIGTERM to the program behind nsenter, then SIGKILL."""
         process = self._running.pop(name)
-        for child in psutil.Process(process.pid).children():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.terminate()
-        process.wait(timeout=60)
+        programs = psutil.Process(process.pid).children() if process.poll() is None else []
+        for act in (psutil.Process.terminate, psutil.Process.kill):
+            for program in programs:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    act(program)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+                return
+        raise ClusterFault(f"{name} did not end {STOP_SECONDS} s after SIGKILL")
+
+    def restart(self, name: str) -> None:
+        """End a component and start it as before: what an upgrade or a crash does to a cluster."""
+        command, environment = self._commands[name]
+        self.stop(name)
+        self.start(name, command, environment)
+
+    def wait(self, name: str, timeout_seconds: float = 60) -> int:
+        """The exit code of a process that ends by itself; `forget` it then, or `check` tells of it."""
+        return self._running[name].wait(timeout_seconds)
+
+    def forget(self, name: str) -> None:
+        del self._running[name]
 
     def log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
@@ -113,6 +136,10 @@ class Processes:
         for process in self._running.values():
             process.wait(timeout=60)
         self._running.clear()
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._running)
 
     @property
     def ids(self) -> dict[str, ProcessId]:

@@ -127,6 +127,7 @@ def proxy(built: Binaries, layout: Layout) -> list[str]:
         f"--hostname-override={NODE_NAME}",
         "--proxy-mode=iptables",
         f"--cluster-cidr={CLUSTER_RANGE}",
+        "--iptables-min-sync-period=100ms",
         "--conntrack-max-per-core=0",
         "--conntrack-tcp-timeout-established=0",
         "--conntrack-tcp-timeout-close-wait=0",

@@ -90,7 +90,8 @@ def end_what_runs(layout: Layout) -> bool:
     """End the cluster of a slot, whoever started it, and remove all it left but its logs. True when one was there."""
     state = State.read(layout.state_file)
     if state is not None:
-        state.init.kill()
+        for process in (state.init, *state.processes.values()):  # with the first all inside end; the rest is nsenter
+            process.kill()
     cgroups.remove(layout.name)
     if layout.run.is_dir():
         unmount_below(layout.run)
