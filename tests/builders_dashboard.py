@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pyproj import Transformer
-from rasterio.transform import from_origin
 
 from atalaya_serving.store import Assessment, Environment, GridGeometry, Scene, Store, TileRows
 
@@ -32,7 +32,7 @@ MANIFEST = {
         "data": "cross-validation",
         "bootstrap": {
             "slopes": np.linspace(0.85, 1.15, 25).round(3).tolist(),
-            "intercepts": np.linspace(-0.3, 0.3, 25).round(3).tolist(),
+            "intercepts": np.linspace(0.3, -0.3, 25).round(3).tolist(),
         },
     },
 }
@@ -80,7 +80,7 @@ def a_geotiff(path: Path, rows: int, cols: int, seed: int = 0) -> Path:
         "count": 1,
         "dtype": "uint8",
         "crs": CRS,
-        "transform": from_origin(LEFT, TOP, GSD_M, GSD_M),
+        "transform": Affine(GSD_M, 0, LEFT, 0, -GSD_M, TOP),
         "tiled": True,
     }
     with rasterio.open(path, "w", **profile) as file:

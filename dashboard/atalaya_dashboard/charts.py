@@ -28,6 +28,7 @@ MAX_FOOTPRINTS = 20_000
 MAX_CELLS = 20_000
 CELLS, TILES = "cells", "tiles"
 _FEW_ALPHA = 150
+_MAX_OUTLINES = 3000
 _ALMOST_CLEAR = [255, 255, 255, 1]
 """What is quite clear cannot be clicked."""
 _VIEW_PX = (760, 600)
@@ -72,7 +73,7 @@ def damage_map(content: MapContent, look: Look) -> pdk.Deck:
     """The map: the scene below, damage above it, and a ring around what was clicked."""
     layers = [_picture("scene", content.scene, 1.0)] if look.scene else []
     if look.mode == "heat":
-        layers += [_picture("not-assessed", content.hatch, 0.9), *_heat_layers(content.cells, look.opacity)]
+        layers += [_picture("not-assessed", content.hatch, 0.9), _heat_layer(content.cells, look.opacity)]
     elif look.mode == "tiles":
         layers.append(_picture("states", content.states, look.opacity))
         if len(content.tiles) <= MAX_FOOTPRINTS:
@@ -123,36 +124,37 @@ def _picture(name: str, overlay: Overlay | None, opacity: float) -> pdk.Layer | 
     )
 
 
-def _heat_layers(cells: Cells, opacity: float) -> list[pdk.Layer]:
-    """The colours of the cells, and clear hexagons above them to be clicked.
-
-    Two layers, because Streamlit dims all of a pickable layer but what was clicked, and a heatmap must stay readable.
-    """
+def _heat_layer(cells: Cells, opacity: float) -> pdk.Layer:
+    """The hexagons, with outlines as long as they are not too many to be drawn again for every click."""
     colours = heat(np.nan_to_num(cells.share))
     colours[cells.few] = [*FEW, _FEW_ALPHA]
-    shown = [
-        {"p": [[round(lon, 6), round(lat, 6)] for lon, lat in cell_ring(name)], "c": colour}
-        for name, colour, assessed in zip(cells.ids, colours.tolist(), cells.assessed.tolist(), strict=True)
-        if assessed
+    colours[cells.assessed == 0] = _ALMOST_CLEAR
+    data = [
+        {"id": name, "p": [[round(lon, 6), round(lat, 6)] for lon, lat in cell_ring(name)], "c": colour, "t": told}
+        for name, colour, told in zip(cells.ids, colours.tolist(), _cell_words(cells), strict=True)
     ]
-    clickable = [{"id": name, "t": told} for name, told in zip(cells.ids, _cell_words(cells), strict=True)]
-    fill = pdk.Layer(
-        "SolidPolygonLayer", id="cell-colours", data=shown, get_polygon="p", get_fill_color="c", opacity=opacity
-    )
-    hexagons = pdk.Layer(
-        "H3HexagonLayer",
-        id=CELLS,
-        data=clickable,
-        get_hexagon="id",
-        get_fill_color=_ALMOST_CLEAR,
-        get_line_color=[255, 255, 255, 190],
+    return _polygons(CELLS, data, "@@=c", opacity=opacity, stroked=len(data) <= _MAX_OUTLINES)
+
+
+def _polygons(name: str, data: list[dict[str, Any]], fill: object, opacity: float, stroked: bool) -> pdk.Layer:
+    """Polygons to be clicked. The colour goes to the layer that fills, below the one that Streamlit knows of.
+
+    Streamlit repaints what it knows: on a click, the clicked opaque and the others pale. A heatmap must stay as its
+    legend says.
+    """
+    return pdk.Layer(
+        "PolygonLayer",
+        id=name,
+        data=data,
+        get_polygon="p",
+        _sub_layer_props={"fill": {"getFillColor": fill}},
+        get_line_color=[255, 255, 255, 210],
         line_width_min_pixels=1,
-        stroked=True,
+        stroked=stroked,
         filled=True,
-        extruded=False,
+        opacity=opacity,
         pickable=True,
     )
-    return [fill, hexagons]
 
 
 def _cell_words(cells: Cells) -> list[str]:
@@ -184,9 +186,7 @@ def _footprint_layer(tiles: TileTable) -> pdk.Layer:
             strict=True,
         )
     ]
-    return pdk.Layer(
-        "SolidPolygonLayer", id=TILES, data=data, get_polygon="p", get_fill_color=_ALMOST_CLEAR, pickable=True
-    )
+    return _polygons(TILES, data, _ALMOST_CLEAR, opacity=1.0, stroked=False)
 
 
 def _tile_words(tiles: TileTable) -> list[str]:
@@ -200,15 +200,16 @@ def _tile_words(tiles: TileTable) -> list[str]:
 
 
 def _ring_layer(ring: Sequence[tuple[float, float]]) -> pdk.Layer:
-    path = [[round(lon, 7), round(lat, 7)] for lon, lat in [*ring, ring[0]]]
+    """Black on white, to be seen on every colour and on the scene."""
+    path = [[round(lon, 7), round(lat, 7)] for lon, lat in [*ring, *ring[:2]]]
     return pdk.Layer(
         "PathLayer",
         id="clicked",
-        data=[{"path": path}],
-        get_path="path",
-        get_color=[255, 94, 0, 255],
-        width_min_pixels=3,
-        get_width=1,
+        data=[{"p": path, "e": [255, 255, 255], "w": 7}, {"p": path, "e": [0, 0, 0], "w": 3}],
+        get_path="p",
+        get_color="e",
+        get_width="w",
+        width_units=pdk.types.String("pixels"),
         pickable=False,
     )
 

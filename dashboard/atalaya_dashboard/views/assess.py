@@ -21,12 +21,13 @@ def page() -> None:
     st.html(markup.STYLE)
     st.markdown("## Assess a scene")
     job = resources.jobs().current
-    if job is None:
-        form()
-    elif job.state == "running":
-        running()
-    else:
-        ended(job)
+    with st.container(width=820):
+        if job is None:
+            form()
+        elif job.state == "running":
+            running()
+        else:
+            ended(job)
 
 
 def form() -> None:

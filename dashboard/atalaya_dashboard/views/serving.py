@@ -73,9 +73,9 @@ def model(key: ModelKey, now: Window, history: Sequence[tuple[float, Window]], u
             return
         name = f"{url}-{key}"
         left, right = st.columns([0.6, 0.4])
-        left.altair_chart(latency_chart(history, height=270), key=f"latency-{name}")
-        right.altair_chart(rate_chart(history), key=f"rate-{name}")
-        right.altair_chart(queue_chart(history, height=105), key=f"queue-{name}")
+        left.altair_chart(latency_chart(history, height=330), key=f"latency-{name}")
+        right.altair_chart(rate_chart(history, height=180), key=f"rate-{name}")
+        right.altair_chart(queue_chart(history, height=135), key=f"queue-{name}")
 
 
 def numbers(now: Window) -> None:
