@@ -16,7 +16,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from atalaya.local_serving import ServedModel, server_config
-from atalaya.supervise import Program, Supervisor
+from atalaya.supervise import ChildFailed, Program, Supervisor
 from atalaya_serving.paths import Paths
 from atalaya_spec.errors import UsageError
 from atalaya_spec.problems import Problem
@@ -139,7 +139,7 @@ class LocalRun:
     """The services of one `atalaya up`, from the first start to the end of the last. A context manager."""
 
     def __init__(self, services: Services, say: Callable[[str], None]) -> None:
-        self.services, self.supervisor = services, Supervisor(say)
+        self.services, self.supervisor, self._say = services, Supervisor(say), say
         self._open = ExitStack()
 
     def __enter__(self) -> "LocalRun":
@@ -159,10 +159,19 @@ class LocalRun:
         return os.environ | child_environment(self.repository, self.services.addresses, self.services.paths)
 
     def start_server(self) -> None:
-        """Start the model server and wait until every model answers."""
+        """Start the model server and wait until every model is loaded or failed.
+
+        Raises ChildFailed when none is loaded; else what failed is said and the others serve.
+        """
         config = self._folder.write_config(self.services.models)
         self.supervisor.start(server_program(config, self.services, self.environment))
         self.supervisor.wait_until_ready(SERVER, READY_WITHIN_SECONDS)
+        loaded = loaded_versions(self.services)
+        failures = {one: why for one, why in loaded.items() if why}
+        for one, why in failures.items():
+            self._say(f"{one} is not served: {why}")
+        if len(failures) == len(loaded):
+            raise ChildFailed(f"no model can be served: {next(iter(failures.values()))}")
 
     def start_dashboard(self) -> None:
         """Start the dashboard and wait until it answers."""
@@ -171,7 +180,7 @@ class LocalRun:
 
 
 def server_program(config: Path, services: Services, env: Mapping[str, str]) -> Program:
-    """The model server: ready when it and every model it was told of say so."""
+    """The model server: ready when each version it was told of is loaded, or failed for good."""
     addresses = services.addresses
     command = [sys.executable, "-m", "atalaya_serving", "--config_path", str(config)]
     command += ["--port", str(addresses.grpc_port), "--rest_port", str(addresses.rest_port)]
@@ -179,8 +188,7 @@ def server_program(config: Path, services: Services, env: Mapping[str, str]) -> 
     command += ["--file_system_poll_wait_seconds", "0"]
 
     def is_ready() -> bool:
-        asked = ["/v2/health/ready", *(f"/v2/models/{model.name}/ready" for model in services.models)]
-        return all(answers(addresses, addresses.rest_port, path) for path in asked)
+        return len(loaded_versions(services)) == sum(len(model.versions) for model in services.models)
 
     return Program(SERVER, command, env, services.paths.home / "logs" / "server.log", is_ready)
 
@@ -192,7 +200,7 @@ def dashboard_program(services: Services, env: Mapping[str, str]) -> Program:
     command += ["--port", str(addresses.dashboard_port), "--address", addresses.host]
 
     def is_ready() -> bool:
-        return answers(addresses, addresses.dashboard_port, "/_stcore/health")
+        return ask(addresses, addresses.dashboard_port, "GET", "/_stcore/health") is not None
 
     return Program(DASHBOARD, command, env, services.paths.home / "logs" / "dashboard.log", is_ready)
 
@@ -209,14 +217,26 @@ def child_environment(repository: Path, addresses: Addresses, paths: Paths) -> M
     }
 
 
-def answers(addresses: Addresses, port: int, path: str) -> bool:
-    """Whether a GET is answered with 200. No proxy of the environment stands between."""
+def loaded_versions(services: Services) -> dict[str, str]:
+    """Each version that is loaded or failed, as `name version`, with why it failed; empty while nothing answers."""
+    body = ask(services.addresses, services.addresses.rest_port, "POST", "/v2/repository/index")
+    settled = {}
+    for line in json.loads(body) if body else ():
+        if line.get("version") and line.get("state") in ("READY", "UNAVAILABLE"):
+            why = "" if line["state"] == "READY" else line.get("reason") or "the server does not say why"
+            settled[f"{line['name']} {line['version']}"] = why
+    return settled
+
+
+def ask(addresses: Addresses, port: int, method: str, path: str) -> bytes | None:
+    """The body of an answer with status 200, else None. No proxy of the environment stands between."""
     connection = HTTPConnection(addresses.reach.strip("[]"), port, timeout=2)
     try:
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.read() if answer.status == 200 else None
     except (OSError, HTTPException):
-        return False
+        return None
     finally:
         with suppress(OSError):
             connection.close()

@@ -71,8 +71,10 @@ def say(line: str) -> None:
 
 def say_where(services: "Services") -> None:
     """Print where everything is, on stdout."""
+    from atalaya.local_services import loaded_versions
+
     addresses = services.addresses
-    rows = [(f"{model.name} {', '.join(map(str, model.versions))}", "ready") for model in services.models]
+    rows = [(one, "failed; see above" if why else "ready") for one, why in loaded_versions(services).items()]
     rows += [
         ("gRPC (KServe v2)", addresses.grpc),
         ("REST (KServe v2)", f"{addresses.rest}/v2"),
