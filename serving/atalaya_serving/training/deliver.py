@@ -94,6 +94,8 @@ def read_data_note(file: Path | None, source: Path) -> DataNote:
 
 def deliver(request: ExportRequest) -> list[Delivered]:
     """Write every format. Raises InvalidRun or OutputExists before anything is written."""
+    if request.version < 1:
+        raise UsageError(f"--version is {request.version}; it must be at least 1.")
     run = read_run(request.run)
     if run["tiles_digest"] != request.examples.digest():
         raise InvalidRun(f"{request.run} was trained on other tiles ({run['source_name']}); give those.")

@@ -18,7 +18,7 @@ from atalaya_serving.training.networks import TILE_SIZE, Model
 
 CHECKPOINT_EVERY_EPOCHS = 10
 HISTORY_FILE = "history.json"
-WEIGHTS_FILE = "logits.weights.h5"
+WEIGHTS_FILE = "weights.npz"
 _CHECKPOINT_FILE = "checkpoint.npz"
 
 
@@ -56,7 +56,7 @@ def fit(plan: FitPlan, examples: Examples, seed: int, folder: Path, on_epoch: Ca
         if (epoch + 1) % CHECKPOINT_EVERY_EPOCHS == 0:
             _checkpoint(folder, trainer, losses)
         on_epoch()
-    model.save_weights(folder / WEIGHTS_FILE)
+    np.savez(folder / WEIGHTS_FILE, *[weight.numpy() for weight in model.weights])
     (folder / HISTORY_FILE).write_text(json.dumps(losses), encoding="utf-8")
     (folder / _CHECKPOINT_FILE).unlink(missing_ok=True)
     return model
@@ -65,7 +65,9 @@ def fit(plan: FitPlan, examples: Examples, seed: int, folder: Path, on_epoch: Ca
 def load_fitted(network: str, folder: Path) -> Model:
     """The logit model of a fit that is done."""
     model = networks.build(network)
-    model.load_weights(folder / WEIGHTS_FILE)
+    with np.load(folder / WEIGHTS_FILE) as saved:
+        for index, weight in enumerate(model.weights):
+            weight.assign(saved[f"arr_{index}"])
     return model
 
 
