@@ -1,0 +1,174 @@
+"""Versions come and go: policies, failures that leave the old one serving, half-made folders, requests and polls."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from builders_serving import FakeEngine, fake_version
+
+from atalaya_serving.errors import ModelLoadFailed, ModelNotFound, ModelNotReady
+from atalaya_serving.policies import ALL, VersionPolicy
+from atalaya_serving.repository import ModelRepository
+from atalaya_serving.settings import ModelSettings, Settings
+
+
+def repository(root: Path, policy: VersionPolicy | None = None, engine: FakeEngine | None = None) -> ModelRepository:
+    models = () if policy is None else (ModelSettings("m", root / "m", policy),)
+    settings = Settings(models=models, model_repository=root if policy is None else None)
+    made = ModelRepository(settings, engine or FakeEngine())
+    made.start()
+    return made
+
+
+def test_the_newest_version_answers_by_default_and_each_by_its_number(tmp_path: Path) -> None:
+    for version in (1, 2, 10):
+        fake_version(tmp_path, "m", version)
+    models = repository(tmp_path, ALL)
+    assert models.resolve("m", "").version == 10
+    assert models.resolve("m", "2").version == 2
+    assert models.ready_versions("m") == [1, 2, 10]
+    models.stop()
+
+
+@pytest.mark.parametrize("version", ["7", "x", "-1", "²"])
+def test_an_unknown_version_is_refused_with_what_serves(tmp_path: Path, version: str) -> None:
+    fake_version(tmp_path, "m", 1)
+    models = repository(tmp_path)
+    with pytest.raises(ModelNotFound, match="it serves: 1"):
+        models.resolve("m", version)
+    with pytest.raises(ModelNotFound, match="this server has: m"):
+        models.resolve("n", "")
+    models.stop()
+
+
+def test_a_version_that_fails_is_reported_and_the_old_one_goes_on(tmp_path: Path) -> None:
+    fake_version(tmp_path, "m", 1)
+    models = repository(tmp_path)
+    fake_version(tmp_path, "m", 2, "broken")
+    models.look()
+    models.look()
+    assert models.resolve("m", "").version == 1
+    states = {line.version: (line.state, line.reason) for line in models.index()}
+    assert states["1"] == ("READY", "")
+    assert states["2"][0] == "UNAVAILABLE"
+    assert "is broken" in states["2"][1]
+    with pytest.raises(ModelNotReady, match="is broken"):
+        models.resolve("m", "2")
+    fake_version(tmp_path, "m", 2, "mended now")
+    models.look()
+    models.look()
+    assert models.ready_versions("m") == [2]
+    models.stop()
+
+
+def test_a_poll_waits_until_a_new_folder_holds_still(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    fake_version(tmp_path, "m", 1)
+    models = repository(tmp_path, engine=engine)
+    folder = tmp_path / "m" / "2"
+    folder.mkdir()
+    (folder / "part").write_text("a")
+    models.look()
+    (folder / "part").write_text("abc")
+    models.look()
+    assert engine.loads == ["1"]
+    fake_version(tmp_path, "m", 2)
+    models.look()
+    assert engine.loads == ["1"]
+    models.look()
+    assert models.ready_versions("m") == [2]
+    models.stop()
+
+
+def test_a_version_that_fails_is_not_tried_again_until_it_changes(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    fake_version(tmp_path, "m", 1, "broken")
+    models = repository(tmp_path, engine=engine)
+    for _ in range(3):
+        models.look()
+    assert engine.loads == ["1"]
+    models.stop()
+
+
+def test_a_removed_version_is_retired_but_a_folder_that_is_away_changes_nothing(tmp_path: Path) -> None:
+    for version in (1, 2):
+        fake_version(tmp_path, "m", version)
+    models = repository(tmp_path, ALL)
+    shutil.rmtree(tmp_path / "m" / "1")
+    models.look()
+    assert models.ready_versions("m") == [2]
+    (tmp_path / "m").rename(tmp_path / "away")
+    models.look()
+    assert models.ready_versions("m") == [2]
+    models.stop()
+
+
+def test_a_model_is_unloaded_and_loaded_on_request(tmp_path: Path) -> None:
+    fake_version(tmp_path, "m", 1)
+    models = repository(tmp_path)
+    models.unload("m")
+    with pytest.raises(ModelNotReady, match="unloaded on request"):
+        models.resolve("m", "")
+    models.look()
+    with pytest.raises(ModelNotReady):
+        models.resolve("m", "")
+    assert models.is_ready()
+    models.load("m")
+    assert models.resolve("m", "").version == 1
+    models.stop()
+
+
+def test_a_load_on_request_tells_why_it_failed_and_keeps_what_serves(tmp_path: Path) -> None:
+    fake_version(tmp_path, "m", 1)
+    models = repository(tmp_path)
+    fake_version(tmp_path, "m", 2, "broken")
+    with pytest.raises(ModelLoadFailed, match="is broken"):
+        models.load("m")
+    assert models.resolve("m", "").version == 1
+    with pytest.raises(ModelNotFound):
+        models.load("../m")
+    models.stop()
+
+
+def test_a_load_on_request_takes_changed_files_of_the_same_version(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    fake_version(tmp_path, "m", 1)
+    models = repository(tmp_path, engine=engine)
+    before = models.resolve("m", "").digest
+    models.load("m")
+    assert engine.loads == ["1"]
+    fake_version(tmp_path, "m", 1, "other weights")
+    models.load("m")
+    assert engine.loads == ["1", "1"]
+    assert models.resolve("m", "").digest != before
+    models.stop()
+
+
+def test_new_models_appear_in_a_repository(tmp_path: Path) -> None:
+    fake_version(tmp_path, "m", 1)
+    models = repository(tmp_path)
+    fake_version(tmp_path, "n", 3)
+    models.look()
+    models.look()
+    assert models.names() == ["m", "n"]
+    assert models.resolve("n", "").version == 3
+    models.stop()
+
+
+def test_the_server_is_ready_only_when_every_model_is(tmp_path: Path) -> None:
+    fake_version(tmp_path, "m", 1)
+    fake_version(tmp_path, "n", 1, "broken")
+    models = repository(tmp_path)
+    assert not models.is_ready()
+    fake_version(tmp_path, "n", 1, "mended now")
+    models.load("n")
+    assert models.is_ready()
+    models.stop()
+
+
+def test_a_missing_version_that_is_asked_for_by_number_is_told(tmp_path: Path) -> None:
+    fake_version(tmp_path, "m", 1)
+    models = repository(tmp_path, VersionPolicy(specific=(4,)))
+    with pytest.raises(ModelNotReady, match="lacks the version asked for: 4"):
+        models.resolve("m", "")
+    models.stop()
