@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from atalaya_serving.scoring.counts import Count, count_damaged
 from atalaya_serving.scoring.digests import assessment_id, file_digest
@@ -23,7 +24,7 @@ from atalaya_serving.scoring.overview import OverviewBuilder, has_overview
 from atalaya_serving.scoring.pipeline import Pipeline, Work
 from atalaya_serving.scoring.planning import Plan, SceneChoice, assessment_record, parameters, plan_scene, scene_record
 from atalaya_serving.scoring.predictors import Engine
-from atalaya_serving.store import Assessment, Environment, Store, TileRows, TileTable
+from atalaya_serving.store import Assessment, Environment, Store, TileRows
 from atalaya_spec.errors import AtalayaError
 from atalaya_spec.manifest import Manifest
 
@@ -88,17 +89,21 @@ def assess_with(model: OpenModel, request: AssessRequest, store: Store, progress
     assessment = store.begin(assessment_record(request.scene, plan, model.manifest, scene))
     environment = store.put_environment(environment_of(model.predictor.engine))
     try:
-        _run(_Run(request, plan, model, assessment, environment), store, progress)
-        model.predictor.verify()
+        with ThreadPoolExecutor(1) as beside:
+            overview = _run(_Run(request, plan, model, assessment, environment), store, progress)
+            written = beside.submit(overview)
+            model.predictor.verify()
+            told, probability = store.answers(assessment.id)
+            count = count_tiles(probability, model.manifest)
+            written.result()
     except (AtalayaError, KeyboardInterrupt) as error:
         _close_stopped(store, assessment, error)
         raise
     store.end(assessment.id, "complete")
-    table = store.tiles(assessment.id)
     return AssessResult(
         assessment=store.assessment(assessment.id),
-        count=count_tiles(table, model.manifest),
-        not_assessed=reasons(table),
+        count=count,
+        not_assessed=reasons(told),
         resumed=assessment.tiles_done,
         load_seconds=model.load_seconds,
         seconds=time.perf_counter() - start,
@@ -113,16 +118,16 @@ def find_assessment(request: AssessRequest, store: Store) -> Assessment | None:
     return store.find(assessment_id(digest, manifest.digest, parameters(request.scene, manifest)))
 
 
-def count_tiles(table: TileTable, manifest: Manifest) -> Count:
+def count_tiles(probability: npt.NDArray[np.float64], manifest: Manifest) -> Count:
     """The count of damaged tiles with its 90% interval, calibration doubt included where the manifest tells it."""
     calibration = manifest.calibration
     pairs = (calibration.slopes, calibration.intercepts) if calibration and calibration.slopes else None
-    return count_damaged(table.probability, pairs)
+    return count_damaged(probability, pairs)
 
 
-def reasons(table: TileTable) -> dict[str, int]:
+def reasons(reason: npt.NDArray[np.str_]) -> dict[str, int]:
     """How many tiles were not assessed, by reason."""
-    return dict(Counter(table.reason[table.state == 0].tolist()).most_common())
+    return dict(Counter(reason[reason != ""].tolist()).most_common())
 
 
 def environment_of(engine: Engine) -> Environment:
@@ -153,7 +158,8 @@ class _Run:
     environment: int
 
 
-def _run(run: _Run, store: Store, progress: Tell | None) -> None:
+def _run(run: _Run, store: Store, progress: Tell | None) -> Callable[[], None]:
+    """Make every row; returns what is left to do beside the count: writing the scene's overview."""
     read, assessment = run.plan.read, run.assessment
     done = store.done(assessment)
     folder = run.request.scenes_folder and run.request.scenes_folder / assessment.scene_digest.removeprefix("sha256:")
@@ -178,8 +184,7 @@ def _run(run: _Run, store: Store, progress: Tell | None) -> None:
     )
     Pipeline(work).run(teller.tick)
     teller.tell()
-    if builder is not None and folder is not None:
-        builder.write(folder)
+    return (lambda: builder.write(folder)) if builder is not None and folder is not None else lambda: None
 
 
 def default_readers() -> int:
@@ -214,8 +219,3 @@ def _close_stopped(store: Store, assessment: Assessment, error: BaseException) -
         store.end(assessment.id, "failed", told)
     except AtalayaError:
         return  # the first error is what the person needs; the journal is as safe as its last commit
-
-
-def assessed(table: TileTable) -> int:
-    """How many tiles have an answer."""
-    return int(np.count_nonzero(table.state))

@@ -29,7 +29,7 @@ warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SAMPLE_SIDE = 1024
 _SMALL_PIXELS = 4096**2
-_SAMPLE_WINDOWS = 12
+_STRETCH_WINDOWS, _CLASS_WINDOWS = 12, 4
 # Blocks are read once, in file order, so a large cache would only hold memory.
 GDAL_OPTIONS = {"GDAL_CACHEMAX": 128 << 20, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
 
@@ -177,7 +177,9 @@ def _sample(dataset: Any, scene: SceneFile, bands: BandPlan) -> npt.NDArray[Any]
         windows = [Window(0, 0, width, height)]
         step = max(1, -(-max(width, height) // _SAMPLE_SIDE))
     else:
-        windows, step = _spread_windows(width, height, scene.block), 4
+        # Bytes are not stretched: their sample only tells an image from a map of classes.
+        count = _CLASS_WINDOWS if scene.dtype == "uint8" else _STRETCH_WINDOWS
+        windows, step = _spread_windows(width, height, scene.block, count), 4
     parts = [_valid_values(dataset, bands, window, step) for window in windows]
     values = np.concatenate(parts)
     if not len(values) and len(windows) > 1:
@@ -185,10 +187,10 @@ def _sample(dataset: Any, scene: SceneFile, bands: BandPlan) -> npt.NDArray[Any]
     return values
 
 
-def _spread_windows(width: int, height: int, block: tuple[int, int]) -> list[Window]:
+def _spread_windows(width: int, height: int, block: tuple[int, int], count: int) -> list[Window]:
     high, wide = max(block[0], 16), max(block[1], 16)
-    rows = _spread(height, high, _SAMPLE_WINDOWS if wide < width else _SAMPLE_WINDOWS**2)
-    cols = _spread(width, wide, _SAMPLE_WINDOWS)
+    rows = _spread(height, high, count if wide < width else count**2)
+    cols = _spread(width, wide, count)
     return [
         Window(col, row, min(wide, width - col), min(high, height - row))
         for row in rows

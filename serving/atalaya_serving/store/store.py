@@ -137,6 +137,14 @@ class Store:
             grid=grid,
         )
 
+    def answers(self, assessment_id: str) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float64]]:
+        """Reason and probability of every tile that is done, in no order: what a count needs, at a tenth of the cost of
+        the whole table."""
+        t = schema.tiles.c
+        query = sa.select(t.reason, t.probability).where(t.assessment_key == _key_of(assessment_id))
+        columns: Sequence[Sequence[Any]] = list(zip(*self._rows(query), strict=True)) or [()] * 2
+        return np.array(columns[0], np.str_), np.array(columns[1], np.float64)
+
     def environments(self) -> dict[int, Environment]:
         """Every environment by its key, which is TileTable.environment."""
         rows = self._rows(sa.select(schema.environments))
