@@ -188,6 +188,19 @@ def an_environment() -> Environment:
     return Environment("openvino", "2026.3", "f32", "", "a processor", 2, 2, 4 << 30, "Linux", "6.1", False, "")
 
 
+SCENE_ROWS, SCENE_COLS = 6, 8
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running dashboard. `town` is an assessment of 30 × 30 tiles, `scene` one of a GeoTIFF that was really read."""
+
+    url: str
+    home: Path
+    town: str
+    scene: str
+
+
 class FakeServer:
     """The metrics that our server writes, without a server."""
 

@@ -201,15 +201,17 @@ def _tile_words(tiles: TileTable) -> list[str]:
 
 def _ring_layer(ring: Sequence[tuple[float, float]]) -> pdk.Layer:
     """Black on white, to be seen on every colour and on the scene."""
-    path = [[round(lon, 7), round(lat, 7)] for lon, lat in [*ring, *ring[:2]]]
+    outline = [[round(lon, 7), round(lat, 7)] for lon, lat in ring]
     return pdk.Layer(
-        "PathLayer",
+        "PolygonLayer",
         id="clicked",
-        data=[{"p": path, "e": [255, 255, 255], "w": 7}, {"p": path, "e": [0, 0, 0], "w": 3}],
-        get_path="p",
-        get_color="e",
-        get_width="w",
-        width_units=pdk.types.String("pixels"),
+        data=[{"p": outline, "e": [255, 255, 255], "w": 7}, {"p": outline, "e": [0, 0, 0], "w": 3}],
+        get_polygon="p",
+        get_line_color="e",
+        get_line_width="w",
+        line_width_units=pdk.types.String("pixels"),
+        filled=False,
+        stroked=True,
         pickable=False,
     )
 

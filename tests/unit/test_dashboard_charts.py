@@ -112,9 +112,10 @@ def test_too_many_footprints_are_shown_as_a_picture_only(content: MapContent, mo
 def test_what_was_clicked_has_a_ring(content: MapContent) -> None:
     ring = cell_ring(content.cells.ids[0])
     marked = MapContent(content.bounds, content.tiles, content.cells, ring=ring)
-    path = layers(marked, Look("heat"))["clicked"]["data"][0]["p"]
-    assert path[0] == path[-2]
-    assert len(path) == len(ring) + 2
+    white, black = layers(marked, Look("heat"))["clicked"]["data"]
+    assert white["p"] == black["p"]
+    assert len(white["p"]) == len(ring)
+    assert white["w"] > black["w"]
 
 
 def test_the_view_does_not_depend_on_what_is_shown(content: MapContent) -> None:

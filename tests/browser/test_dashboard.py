@@ -1,0 +1,209 @@
+"""What an analyst does with the dashboard, in a real browser with the network blocked."""
+
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import TimeoutError as NotYet
+
+from builders_dashboard import SCENE_COLS, SCENE_ROWS, Site, a_geotiff
+
+MAP = '[data-testid="stDeckGlJsonChart"]'
+PATIENCE_SECONDS = 90
+
+
+def pixels(place: Locator) -> NDArray[np.int16]:
+    """What is drawn there now, [h, w, 3]."""
+    return np.asarray(Image.open(io.BytesIO(place.screenshot())).convert("RGB"), dtype=np.int16)
+
+
+def colours(picture: NDArray[np.int16]) -> int:
+    """How many clearly different colours the middle of a picture has."""
+    height, width, _ = picture.shape
+    middle = picture[height // 4 : -height // 4, width // 4 : -width // 4] // 24
+    return len(np.unique(middle.reshape(-1, 3), axis=0))
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    """Look again and again until something is so."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, f"not in {PATIENCE_SECONDS} s: {what}"
+        time.sleep(0.2)
+
+
+def settled(place: Locator) -> NDArray[np.int16]:
+    """The picture once it no longer changes."""
+    last = pixels(place)
+
+    def still() -> bool:
+        nonlocal last
+        before, last = last, pixels(place)
+        return colours(last) > 1 and before.shape == last.shape and int(np.abs(before - last).max()) < 8
+
+    until(still, "the map stands still")
+    return last
+
+
+def open_map(page: Page, site: Site, assessment: str) -> Locator:
+    """Go to an assessment's map and wait until it is drawn."""
+    page.goto(f"{site.url}/?assessment={assessment}")
+    chart = page.locator(MAP)
+    expect(chart.locator("canvas").first).to_be_visible()
+    until(lambda: colours(pixels(chart)) > 3, "the map shows more than a few colours")
+    return chart
+
+
+def choose(page: Page, view: str) -> None:
+    """Press one of Heatmap, Tiles, Scene."""
+    page.get_by_test_id("stButtonGroup").get_by_text(view, exact=True).click()
+
+
+def click_until(page: Page, chart: Locator, at: tuple[float, float], shown: Locator) -> None:
+    """Click a place of the map (shares of its width and height) until something is shown.
+
+    Without a graphics card a click may come before the layers do, and then hits nothing.
+    """
+    box = chart.bounding_box()
+    assert box is not None
+    x, y = box["x"] + at[0] * box["width"], box["y"] + at[1] * box["height"]
+
+    def clicked() -> bool:
+        page.mouse.move(x - 3, y)
+        page.mouse.move(x, y)
+        page.mouse.click(x, y)
+        try:
+            shown.first.wait_for(state="visible", timeout=5_000)
+        except NotYet:
+            return False
+        return True
+
+    until(clicked, "a click opens what is there")
+
+
+def test_the_map_is_drawn_and_the_heatmap_is_in_it(page: Page, site: Site) -> None:
+    chart = open_map(page, site, site.town)
+    with_heat = settled(chart)
+    assert colours(with_heat) > 5
+    choose(page, "Scene")
+    expect(page.get_by_text("Expected share of tiles damaged")).to_have_count(0)
+    without = settled(chart)
+    changed = (np.abs(with_heat - without).max(axis=2) > 16).mean()
+    assert changed > 0.2, "the heatmap covers a good part of the map"
+    assert without.std(axis=2).mean() < with_heat.std(axis=2).mean(), "the scene is grey, the heatmap is not"
+
+
+def test_the_count_and_its_interval_are_readable(page: Page, site: Site) -> None:
+    open_map(page, site, site.town)
+    expect(page.get_by_text("damaged tiles expected")).to_be_visible()
+    expect(page.get_by_text("90% interval")).to_be_visible()
+    expect(page.get_by_text("tiles not assessed")).to_be_visible()
+    expect(page.get_by_text("Synthetic scene: made by a program")).to_be_visible()
+    expect(page.get_by_text("not assessed: unknown")).to_be_visible()
+
+
+def test_a_click_opens_the_tile_with_its_pixels(page: Page, site: Site) -> None:
+    chart = open_map(page, site, site.scene)
+    choose(page, "Tiles")
+    expect(page.get_by_text("not damaged", exact=True)).to_be_visible()
+    settled(chart)
+    heading = page.get_by_role("heading", name="Tile row")
+    click_until(page, chart, (0.5, 0.5), heading)
+    row, column = (int(part.split(" ")[-1]) for part in heading.inner_text().split(","))
+    assert abs(row - SCENE_ROWS / 2) <= 1
+    assert abs(column - SCENE_COLS / 2) <= 1
+    expect(page.get_by_text("calibrated probability")).to_be_visible()
+    expect(page.get_by_text("haiti-damage version 1").last).to_be_visible()
+    picture = page.get_by_test_id("stImage").locator("img")
+    expect(picture).to_be_visible()
+    until(lambda: picture.evaluate("image => image.naturalWidth") == 128, "the tile's own pixels are shown")
+
+
+def test_a_click_opens_the_cell_with_its_tiles(page: Page, site: Site) -> None:
+    chart = open_map(page, site, site.scene)
+    settled(chart)
+    click_until(page, chart, (0.5, 0.5), page.get_by_role("heading", name="Clicked cell"))
+    expect(page.get_by_text("tiles expected damaged").last).to_be_visible()
+    expect(page.get_by_role("heading", name="Tile row")).to_be_visible()
+    until(lambda: page.get_by_test_id("stImage").locator("img").count() > 3, "thumbnails of the cell's tiles")
+
+
+def test_a_click_leaves_the_view_and_the_colours_as_they_were(page: Page, site: Site) -> None:
+    chart = open_map(page, site, site.scene)
+    opened = settled(chart)
+    box = chart.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
+    page.mouse.wheel(0, -400)
+    until(lambda: bool((np.abs(pixels(chart) - opened).max(axis=2) > 24).mean() > 0.05), "the wheel zooms in")
+    before = settled(chart)
+    click_until(page, chart, (0.5, 0.5), page.get_by_role("heading", name="Clicked cell"))
+    page.mouse.move(5, 5)
+    after = settled(chart)
+    assert before.shape == after.shape
+    assert (np.abs(before - after).max(axis=2) > 24).mean() < 0.05, "only the ring is new"
+
+
+def test_latency_refreshes_beside_the_map_without_drawing_it_again(page: Page, site: Site) -> None:
+    chart = open_map(page, site, site.town)
+    strip = page.locator(".at-strip")
+    expect(strip).to_contain_text("p95")
+    expect(strip).to_contain_text(" ms")
+    chart.locator("canvas").first.evaluate("canvas => { canvas.marked = true; }")
+    page.evaluate(
+        """() => {
+            window.mapChanges = 0;
+            const seen = new MutationObserver(found => { window.mapChanges += found.length; });
+            seen.observe(document.querySelector('[data-testid="stDeckGlJsonChart"]'), {childList: true, subtree: true});
+        }"""
+    )
+    told = strip.inner_text()
+    until(lambda: strip.inner_text() != told, "the strip shows newer numbers")
+    assert chart.locator("canvas").first.evaluate("canvas => canvas.marked === true")
+    assert page.evaluate("window.mapChanges") == 0
+
+
+def test_serving_shows_latency_rate_and_history(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}/serving")
+    expect(page.get_by_role("heading", name="haiti-damage v1")).to_be_visible()
+    metrics = page.get_by_test_id("stMetric")
+    expect(metrics).to_have_count(8)
+    expect(metrics.filter(has_text="p99")).to_contain_text("ms")
+    expect(metrics.filter(has_text="requests/s")).not_to_contain_text(" 0.0")
+    expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(3)
+
+
+def test_an_uploaded_scene_lands_on_its_map(page: Page, site: Site, tmp_path: Path) -> None:
+    scene = a_geotiff(tmp_path / "synthetic-harbour.tif", 4, 5, seed=7)
+    page.goto(f"{site.url}/assess")
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(scene)
+    button = page.get_by_role("button", name="Assess")
+    expect(button).to_be_enabled()
+    button.click()
+    expect(page.get_by_text("synthetic-harbour: assessed by haiti-damage")).to_be_visible()
+    until(lambda: "assessment=" in page.url, "the address names the assessment")
+    chart = page.locator(MAP)
+    expect(chart.locator("canvas").first).to_be_visible()
+    until(lambda: colours(pixels(chart)) > 3, "its map is drawn")
+    expect(page.get_by_text("of n = 20 assessed")).to_be_visible()
+
+
+def test_a_file_that_is_no_geotiff_is_refused_in_words(page: Page, site: Site, tmp_path: Path) -> None:
+    picture = tmp_path / "holiday.tif"
+    Image.new("L", (300, 300), 90).save(picture)
+    page.goto(f"{site.url}/assess")
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(picture)
+    button = page.get_by_role("button", name="Assess")
+    expect(button).to_be_enabled()
+    button.click()
+    alert = page.get_by_test_id("stAlert")
+    expect(alert).to_contain_text("holiday.tif could not be assessed")
+    expect(alert).to_contain_text("coordinate reference system")
+    expect(alert).not_to_contain_text("Traceback")
+    page.get_by_role("button", name="Assess another scene").click()
+    expect(page.get_by_test_id("stFileUploaderDropzoneInput")).to_be_attached()
