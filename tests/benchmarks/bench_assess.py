@@ -237,7 +237,7 @@ def main() -> None:
         "shipped": lambda: Case("shipped, 8-bit", grey, shipped),
         "bands16": lambda: Case(
             "shipped, 3 x 16-bit",
-            make_scene(CACHE / f"rgb16-{args.size // 2}.tif", args.size // 2, 3, "uint16"),
+            make_scene(CACHE / f"rgb16-{args.size}.tif", args.size, 3, "uint16"),
             shipped,
         ),
     }

@@ -1,7 +1,7 @@
 """The scene as a picture for the dashboard's map, made from the pixels that pass by while the scene is assessed.
 
-`overview.png` is RGBA in Web Mercator (what map libraries lay under their layers without bending it), transparent
-where there is no data; `overview.json` says where it lies. Each goes to its place by rename.
+`overview.png` is grey (or colour) with alpha in Web Mercator (what map libraries lay under their layers without bending
+it), transparent where there is no data; `overview.json` says where it lies. Each goes to its place by rename.
 """
 
 import json
@@ -22,7 +22,8 @@ from atalaya_serving.scoring.grid import Grid, Placement, outline
 from atalaya_serving.scoring.tiles import ChunkTiles
 
 IMAGE, PLACE = "overview.png", "overview.json"
-LONGEST_SIDE = 2048
+# Enough for a map's background; writing the picture is then 2% of the work of a scene of 16,384 pixels a side.
+LONGEST_SIDE = 1536
 _WEB_MERCATOR = "EPSG:3857"
 _MERCATOR_LIMIT_M = 20037508.342789244
 
@@ -77,7 +78,7 @@ def has_overview(folder: Path) -> bool:
 def _mercator(
     pixels: npt.NDArray[np.uint8], alpha: npt.NDArray[np.uint8], crs: str, transform: Affine
 ) -> tuple[npt.NDArray[np.uint8], list[float]]:
-    """RGBA [4, h, w] in Web Mercator, and west, south, east, north in degrees."""
+    """The bands and alpha [c + 1, h, w] in Web Mercator, and west, south, east, north in degrees."""
     high, wide = alpha.shape
     x, y = outline(Placement(wide, high, crs, tuple(transform)[:6]), _WEB_MERCATOR)
     x = np.clip(x, -_MERCATOR_LIMIT_M, _MERCATOR_LIMIT_M)
@@ -85,20 +86,19 @@ def _mercator(
     resolution = max(across, down) / max(high, wide)
     width, height = max(1, round(across / resolution)), max(1, round(down / resolution))
     placed = Affine(across / width, 0, west, 0, -down / height, north)
-    image = np.zeros((4, height, width), np.uint8)
+    bands = [*np.moveaxis(pixels, -1, 0), alpha]
+    image = np.zeros((len(bands), height, width), np.uint8)
     with rasterio.Env():
-        for channel in (*range(pixels.shape[2]), 3):
+        for source, target in zip(bands, image, strict=True):
             reproject(
-                alpha if channel == 3 else np.ascontiguousarray(pixels[..., channel]),
-                image[channel],
+                np.ascontiguousarray(source),
+                target,
                 src_transform=transform,
                 src_crs=crs,
                 dst_transform=placed,
                 dst_crs=_WEB_MERCATOR,
                 resampling=Resampling.nearest,
             )
-    for channel in range(pixels.shape[2], 3):
-        image[channel] = image[0]
     to_degrees = Transformer.from_crs(_WEB_MERCATOR, "EPSG:4326", always_xy=True)
     lon, lat = to_degrees.transform([west, west + across], [north - down, north])
     return image, [lon[0], lat[0], lon[1], lat[1]]
@@ -106,7 +106,7 @@ def _mercator(
 
 def _write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    shape = {"width": image.shape[2], "height": image.shape[1], "count": 4, "dtype": "uint8"}
+    shape = {"width": image.shape[2], "height": image.shape[1], "count": len(image), "dtype": "uint8"}
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(temporary, "w", driver="PNG", zlevel=1, **shape) as target:
         target.write(image)
     temporary.replace(path)
