@@ -211,7 +211,8 @@ def table(results: list[dict[str, object]], peak_mb: float) -> str:
     lines = [
         f"{told['processor']}, {told['logical_cores']} cores; peak memory of the process {peak_mb:,.0f} MB",
         "",
-        "| case | tiles | precision | raw tiles/s | read tiles/s (1 thread) | hash MB/s | assess tiles/s | of raw | of ceiling |",
+        "| case | tiles | precision | raw tiles/s | read tiles/s (1 thread) | hash MB/s | assess tiles/s "
+        "| of raw | of ceiling |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for each in results:
