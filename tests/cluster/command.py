@@ -1,4 +1,4 @@
-"""`up`, `down`, `status`, `shell`, `binaries`: the test cluster from the command line.
+"""`prepare`, `up`, `down`, `status`, `shell`: the test cluster from the command line.
 
 `up` returns and leaves the cluster running; `down` ends it. The tests use slots of their own and never touch it.
 """
@@ -14,6 +14,7 @@ from cluster import lifecycle
 from cluster.access import Cluster, developer_cluster
 from cluster.binaries import build
 from cluster.errors import ClusterFault
+from cluster.images import ImageStore
 from cluster.layout import DEVELOPER_SLOT, Layout
 from cluster.slots import SlotLock, State, end_what_runs
 
@@ -73,8 +74,12 @@ def _locked(layout: Layout) -> SlotLock:
     return lock
 
 
-def _build() -> None:
-    print(f"built: {build().root}")
+def prepare() -> None:
+    """All that is slow and done once: Go builds, and the base image from Debian's packages."""
+    built = build()
+    base = ImageStore().base()
+    print(f"programs: {built.root}")
+    print(f"base image for --build-arg BASE=…: {base.reference} in {base.archive}")
 
 
 COMMANDS: Mapping[str, tuple[Callable[[], None], str]] = {
@@ -82,7 +87,7 @@ COMMANDS: Mapping[str, tuple[Callable[[], None], str]] = {
     "down": (down, "end it, or what a crash left of it"),
     "status": (status, "what runs"),
     "shell": (shell, "print the line that opens a shell inside"),
-    "binaries": (_build, "build what is missing of the programs (once, a quarter of an hour)"),
+    "prepare": (prepare, "build the programs and the base image (once, a quarter of an hour)"),
 }
 
 

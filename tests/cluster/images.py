@@ -17,6 +17,7 @@ from cluster.errors import ClusterFault
 from cluster.layout import CHECKOUT, IMAGE_HOST, Layout
 
 CONTAINERFILES = Path(__file__).parent / "containerfiles"
+PYTHON_BASE = f"{IMAGE_HOST}/python:3.11-slim-bookworm"
 PYTHON_BASE_PACKAGES = ("python3", "python3-venv", "ca-certificates", "libgomp1")
 # `pip install` in a RUN needs the machine's certificates.
 _VOLUMES = ("/etc/ssl/certs:/etc/ssl/certs:ro", "/usr/share/ca-certificates:/usr/share/ca-certificates:ro")
@@ -66,7 +67,9 @@ class ImageStore:
                 self._export(recipe.reference, archive)
         return Image(recipe.reference, archive)
 
-    def base(self, reference: str, packages: Iterable[str] = PYTHON_BASE_PACKAGES, suite: str = "bookworm") -> Image:
+    def base(
+        self, reference: str = PYTHON_BASE, packages: Iterable[str] = PYTHON_BASE_PACKAGES, suite: str = "bookworm"
+    ) -> Image:
         """Debian with `packages`, for `--build-arg BASE=…`: its reference is known to later builds here."""
         packages = tuple(sorted(packages))
         key = hashlib.sha256(" ".join([suite, *packages]).encode()).hexdigest()[:12]
@@ -117,7 +120,8 @@ class ImageStore:
     def _export(self, reference: str, archive: Path) -> None:
         unfinished = archive.with_suffix(".part")
         unfinished.unlink(missing_ok=True)
-        _run(["buildah", *self._storage, "push", "--quiet", reference, f"oci-archive:{unfinished}:{reference}"])
+        target = f"oci-archive:{unfinished}:{reference}"
+        _run(["buildah", *self._storage, "push", "--quiet", reference, target])
         unfinished.rename(archive)
 
     def _one_at_a_time(self) -> "_Lock":

@@ -43,7 +43,7 @@ def test_a_users_containerfile_is_built_on_a_stand_in_base_and_runs(
 def test_debians_python_stands_in_for_the_base_image_that_cannot_be_pulled(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
-    base = cluster.images.base("atalaya.test/python:3.11")
+    base = cluster.images.base()
     (tmp_path / "Containerfile").write_text("ARG BASE=scratch\nFROM $BASE\nRUN python3 -m venv /venv\n")
     stand_in = {"BASE": base.reference}
     built = cluster.images.build(Recipe("atalaya.test/app:1", tmp_path / "Containerfile", tmp_path, stand_in))
