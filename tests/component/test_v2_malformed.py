@@ -7,10 +7,10 @@ import grpc
 import httpx
 import numpy as np
 import pytest
-from builders_serving import FakeEngine, fake_version, running
 from tritonclient.grpc import service_pb2
 
 from atalaya_serving.server import Server
+from builders_serving import FakeEngine, fake_version, running
 
 METHODS = ["ModelInfer", "ModelMetadata", "ModelReady", "ModelConfig", "ModelStatistics", "RepositoryIndex"]
 CALLERS_FAULT = {

@@ -74,10 +74,14 @@ def test_the_config_file_is_ovms_and_relative_to_itself(tmp_path: Path) -> None:
         pytest.param("{", "is no config file", id="no JSON"),
         pytest.param('{"model_config_list":[{"config":{"name":"a"}}]}', "lacks name or base_path", id="no path"),
         pytest.param(
-            '{"model_config_list":[{"config":{"name":"a","base_path":"b","nirek":1}}]}', "did you mean nireq?", id="typo"
+            '{"model_config_list":[{"config":{"name":"a","base_path":"b","nirek":1}}]}',
+            "did you mean nireq?",
+            id="typo",
         ),
         pytest.param(
-            json.dumps({"model_config_list": [{"config": {"name": "a", "base_path": "b"}}] * 2}), "twice", id="name twice"
+            json.dumps({"model_config_list": [{"config": {"name": "a", "base_path": "b"}}] * 2}),
+            "twice",
+            id="name twice",
         ),
     ],
 )
