@@ -81,7 +81,9 @@ def test_a_version_that_is_replaced_ends_the_work(tmp_path: Path) -> None:
 def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
     fake_version(tmp_path, "m", 1)
     engine = FakeEngine(seconds=0.02, slot_count=1)
-    with running(tmp_path, engine, rest_port=0, queue_size=1) as server:
-        with RemoteModel(address(server), "m", max_in_flight=4) as model:
-            futures = [model.submit(np.full((1, 4), number, np.float32)) for number in range(12)]
-            assert [future.result(20)[0, 0] for future in futures] == list(range(12))
+    with (
+        running(tmp_path, engine, rest_port=0, queue_size=1) as server,
+        RemoteModel(address(server), "m", max_in_flight=4) as model,
+    ):
+        futures = [model.submit(np.full((1, 4), number, np.float32)) for number in range(12)]
+        assert [future.result(20)[0, 0] for future in futures] == list(range(12))

@@ -88,7 +88,7 @@ def test_the_config_file_is_ovms_and_relative_to_itself(tmp_path: Path) -> None:
 def test_a_wrong_config_file_is_told_with_its_name(tmp_path: Path, content: str, told: str) -> None:
     file = tmp_path / "models.json"
     file.write_text(content)
-    with pytest.raises(SettingsError, match="models.json") as caught:
+    with pytest.raises(SettingsError, match=r"models\.json") as caught:
         models_from_config(file)
     assert told in str(caught.value)
 
