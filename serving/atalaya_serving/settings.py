@@ -38,6 +38,8 @@ class Settings:
 
     models: tuple[ModelSettings, ...] = ()
     model_repository: Path | None = None
+    repository_model: ModelSettings = ModelSettings("", Path())
+    """How every model below `model_repository` is served; its name and path are the folder's."""
     grpc_port: int = 9000
     rest_port: int = 8000
     grpc_address: str = "127.0.0.1"
@@ -81,7 +83,7 @@ def _flags() -> argparse.ArgumentParser:
         "--file_system_poll_wait_seconds", type=_seconds, default=0.0, help="look for new versions; 0 is off (default)"
     )
     engine = parser.add_argument_group("how it computes")
-    engine.add_argument("--target_device", default="CPU", help="an OpenVINO device (default CPU)")
+    engine.add_argument("--target_device", help="an OpenVINO device (default CPU)")
     engine.add_argument("--nireq", type=_positive, help="inferences side by side (default: what OpenVINO finds best)")
     engine.add_argument("--batch_size", help="fix the batch; 0 or auto leaves it free (default)")
     engine.add_argument("--shape", help='fix the shape: "(1,128,128,1)" or {"input": "(1,128,128,1)"}')
@@ -151,6 +153,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     return Settings(
         models=_models(given),
         model_repository=given.model_repository,
+        repository_model=_model_by_flags(given, "every model", given.model_repository or Path()),
         grpc_port=given.port,
         rest_port=given.rest_port,
         grpc_address=given.grpc_bind_address,
@@ -182,23 +185,27 @@ def _models(given: argparse.Namespace) -> tuple[ModelSettings, ...]:
     if sum(source is not None for source in sources) != 1:
         raise SettingsError("give one of --config_path, --model_repository, or --model_name with --model_path.")
     if given.config_path:
+        if own := [flag for flag in _MODEL_FLAGS if getattr(given, flag) is not None]:
+            raise SettingsError(
+                f"--{own[0]} does not go with --config_path; put {own[0]} into the model's entry there."
+            )
         return models_from_config(given.config_path)
     if given.model_repository:
         return ()
     if not (given.model_name and given.model_path):
         raise SettingsError("--model_name and --model_path go together; give both.")
-    flags = {
-        "name": given.model_name,
-        "base_path": str(given.model_path),
-        "model_version_policy": given.model_version_policy
-        and _json("--model_version_policy", given.model_version_policy),
-        "target_device": given.target_device,
-        "nireq": given.nireq,
-        "batch_size": given.batch_size,
-        "shape": given.shape,
-        "plugin_config": given.plugin_config and _json("--plugin_config", given.plugin_config),
-    }
-    return (_model({key: value for key, value in flags.items() if value is not None}, "the command line", Path.cwd()),)
+    return (_model_by_flags(given, given.model_name, given.model_path),)
+
+
+_MODEL_FLAGS = ("model_version_policy", "target_device", "nireq", "batch_size", "shape", "plugin_config")
+
+
+def _model_by_flags(given: argparse.Namespace, name: str, path: Path) -> ModelSettings:
+    flags = {flag: getattr(given, flag) for flag in _MODEL_FLAGS}
+    for flag in ("model_version_policy", "plugin_config"):
+        flags[flag] = flags[flag] and _json(f"--{flag}", flags[flag])
+    entry = {key: value for key, value in flags.items() if value is not None}
+    return _model(entry | {"name": name, "base_path": str(path)}, "the command line", Path.cwd())
 
 
 def models_from_config(path: Path) -> tuple[ModelSettings, ...]:

@@ -87,6 +87,30 @@ def test_what_cannot_be_read_is_told_in_one_line(tmp_path: Path, name: str, cont
     assert "\n" not in str(caught.value)
 
 
+def test_onnx_is_read_as_ir_is(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(onnx_that_adds_x_to_itself())
+    loaded = OpenVinoEngine().load(tmp_path, F32)
+    assert [spec.name for spec in (*loaded.inputs, *loaded.outputs)] == ["x", "y"]
+    assert loaded.slots[0].run([np.array([[1, 2]], np.float32)], [0])[0].tolist() == [[2, 4]]
+
+
+def onnx_that_adds_x_to_itself() -> bytes:
+    """ONNX's protobuf by hand, by its field numbers: the package is not needed for anything else."""
+
+    def field(number: int, value: bytes | str | int) -> bytes:
+        if isinstance(value, int):
+            return bytes([number << 3, value])
+        content = value.encode() if isinstance(value, str) else value
+        assert len(content) < 128
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    batch_by_two = field(1, field(2, "batch")) + field(1, field(1, 2))
+    tensor = field(2, field(1, field(1, 1) + field(2, batch_by_two)))
+    node = field(1, "x") + field(1, "x") + field(2, "y") + field(4, "Add")
+    graph = field(1, node) + field(2, "g") + field(11, field(1, "x") + tensor) + field(12, field(1, "y") + tensor)
+    return field(1, 8) + field(7, graph) + field(8, field(2, 13))
+
+
 def test_weights_that_are_cut_short_are_refused(tmp_path: Path) -> None:
     given = ops.parameter([-1, 64], np.float32, name="x")
     weights = ops.constant(np.ones((64, 64), np.float32))

@@ -54,6 +54,16 @@ def test_a_wrong_command_line_is_told_in_one_line(arguments: list[str], told: st
     assert "\n" not in str(caught.value)
 
 
+def test_flags_of_a_model_hold_for_every_model_of_a_repository() -> None:
+    settings = parse_settings(["--model_repository", "/r", "--nireq", "2", "--model_version_policy", '{"all":{}}'])
+    assert (settings.repository_model.slots, settings.repository_model.policy) == (2, ALL)
+
+
+def test_flags_of_a_model_do_not_go_with_a_config_file() -> None:
+    with pytest.raises(SettingsError, match="--nireq does not go with --config_path"):
+        parse_settings(["--config_path", "/models.json", "--nireq", "2"])
+
+
 def test_an_unknown_flag_ends_the_server_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ONE, "--metrics_enabel"]) == 2
     assert "did you mean --metrics_enable?" in capsys.readouterr().err
