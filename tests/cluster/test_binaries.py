@@ -65,7 +65,7 @@ def test_a_machine_that_lacks_something_is_told_what_to_run(
     monkeypatch.setenv("PATH", "/nowhere")
     lacking = "; ".join(prerequisites.missing(tmp_path))
     assert "not installed: buildah, " in lacking
-    assert "tests/cluster/system-packages.sh" in lacking
+    assert "tests/system-packages.sh cluster" in lacking
     assert "not built: tiny: run make cluster-prepare" in lacking
 
 
