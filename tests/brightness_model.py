@@ -13,8 +13,8 @@ from atalaya_spec.manifest import version_digest
 def write_brightness_model(
     root: Path, version: int = 1, bands: int = 1, factor: float = 1.0, channels_of_work: int = 0
 ) -> Path:
-    """Write `root/brightness/<version>/`; `factor` scales the answer, so that versions differ; `channels_of_work` are convolved
-    to no effect, so that it takes its time."""
+    """Write `root/brightness/<version>/`; `factor` scales the answer, so that versions differ; `channels_of_work` are
+    convolved to no effect, so that it takes its time."""
     folder = root / "brightness" / str(version)
     folder.mkdir(parents=True)
     tiles = ops.parameter([-1, 128, 128, bands], np.uint8, name="tiles")

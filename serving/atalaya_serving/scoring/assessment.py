@@ -78,12 +78,14 @@ def assess(request: AssessRequest, store: Store, progress: Tell | None = None) -
         return assess_with(model, request, store, progress)
 
 
-def assess_with(model: OpenModel, request: AssessRequest, store: Store, progress: Tell | None = None) -> AssessResult:
-    """The same with a model that is open already, for several scenes."""
+def assess_with(
+    model: OpenModel, request: AssessRequest, store: Store, progress: Tell | None = None, plan: Plan | None = None
+) -> AssessResult:
+    """The same with a model that is open already, and a plan that is made already: for several scenes."""
     start = time.perf_counter()
     with ThreadPoolExecutor(1) as beside:
         digest = beside.submit(file_digest, request.scene.path)
-        plan = plan_scene(request.scene, model.manifest)
+        plan = plan or plan_scene(request.scene, model.manifest)
         scene = scene_record(plan.read.scene, digest.result())
     store.put_scene(scene)
     assessment = store.begin(assessment_record(request.scene, plan, model.manifest, scene))

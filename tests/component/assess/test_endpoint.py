@@ -18,6 +18,10 @@ from databases import free_port, wait_until
 from rasters import steps, write_scene
 
 
+def noise(side: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (side, side), dtype=np.uint8)
+
+
 class Server:
     """Our server on one model, in a process of its own."""
 
@@ -58,7 +62,7 @@ def server(bench, tmp_path: Path) -> Iterator[Server]:
 
 
 def test_an_endpoint_gives_the_same_rows(bench, server: Server, tmp_path: Path) -> None:
-    scene = write_scene(tmp_path / "s.tif", np.random.default_rng(0).integers(0, 255, (900, 800), dtype=np.uint8))
+    scene = write_scene(tmp_path / "s.tif", noise(900))
     local = bench.tiles(scene)
     with bench.store._engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM tiles")
@@ -99,7 +103,7 @@ def test_a_server_of_other_files_needs_its_manifest(bench, server: Server, tmp_p
 
 
 def test_a_server_that_restarts_is_waited_for(bench, server: Server, tmp_path: Path) -> None:
-    scene = write_scene(tmp_path / "s.tif", steps(40, 40, 128))
+    scene = write_scene(tmp_path / "s.tif", noise(40 * 128))
     restarted = threading.Event()
 
     def restart(progress) -> None:
@@ -116,7 +120,7 @@ def test_a_server_that_restarts_is_waited_for(bench, server: Server, tmp_path: P
 
 
 def test_another_version_midway_ends_the_run(bench, server: Server, tmp_path: Path) -> None:
-    scene = write_scene(tmp_path / "s.tif", steps(40, 40, 128))
+    scene = write_scene(tmp_path / "s.tif", noise(40 * 128))
     swapped = threading.Event()
 
     def swap(progress) -> None:
