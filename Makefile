@@ -10,7 +10,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: cluster cluster-prepare cluster-up cluster-down cluster-shell
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 demo: $(VENV)/.runtime ## Assess a synthetic town, show its map and serve until ctrl-C (no network, no account)
 	$(BIN)/atalaya demo $(DEMO_FLAGS)
