@@ -20,7 +20,7 @@ from atalaya_serving.scoring.digests import assessment_id, file_digest
 from atalaya_serving.scoring.environment import machine
 from atalaya_serving.scoring.grid import chunks
 from atalaya_serving.scoring.models import ModelChoice, OpenModel, find_manifest, open_model
-from atalaya_serving.scoring.overview import OverviewBuilder, has_overview
+from atalaya_serving.scoring.overview import OverviewBuilder, has_overview, prepare
 from atalaya_serving.scoring.pipeline import Pipeline, Work
 from atalaya_serving.scoring.planning import Plan, SceneChoice, assessment_record, parameters, plan_scene, scene_record
 from atalaya_serving.scoring.predictors import Engine
@@ -167,6 +167,7 @@ def _run(run: _Run, store: Store, progress: Tell | None) -> Callable[[], None]:
     folder = run.request.scenes_folder and run.request.scenes_folder / assessment.scene_digest.removeprefix("sha256:")
     builder = None
     if folder is not None and not has_overview(folder):
+        prepare(folder)
         builder = OverviewBuilder(read.grid, 1 if read.bands.mix else len(read.bands.indexes))
     teller = _Teller(progress, int(done.sum()), assessment.tiles_total)
 

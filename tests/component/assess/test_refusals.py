@@ -335,6 +335,13 @@ def test_a_disk_that_is_full_at_the_end_is_said_and_the_rows_are_safe(bench, tmp
     assert len(bench.store.scenes()) <= 1
 
 
+def test_a_scenes_folder_that_cannot_be_written_is_refused_before_the_work(bench, tmp_path: Path) -> None:
+    bench.scenes = Path("/proc/scenes")
+    with pytest.raises(OutputUnwritable, match=r"cannot take the scene's overview .* set ATALAYA_SCENES"):
+        bench.assess(write_scene(tmp_path / "s.tif", steps()))
+    assert bench.store.assessments()[0].tiles_done == 0
+
+
 def test_a_disk_without_room_is_refused_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(OutputUnwritable, match=r"MB left and out.csv may need [\d,.]+ MB; free space"):
         check_output(Output(tmp_path / "out.csv"), tiles=10**14)
