@@ -3,11 +3,11 @@
 Run: .venv/bin/python tests/benchmarks/bench_assess.py [--rounds 3] [--size 16384] [--only shipped,baseline,bands16]
 
 In each round, one after the other in the same process: raw inference (the predictor alone, fed from memory), reading
-(one thread), hashing, and the whole assessment into a new store. Medians over the rounds. Two measures:
-`of_raw` = tiles/s of the assessment / tiles/s of raw inference, and `of_ceiling` = tiles/s of the assessment / (cores /
-summed CPU seconds a tile of reading, hashing and inference). Both need a quiet machine; `of_cpu`, the CPU seconds of
-reading, hashing and inference by themselves / those of the whole assessment, holds on a busy one too. The scenes are made once, in .cache/bench (not committed).
-Writes build/bench/assess.json and assess.md.
+(one thread), hashing, and the whole assessment into a new store. Medians over the rounds. Two measures: `of_raw` =
+tiles/s of the assessment / tiles/s of raw inference, and `of_ceiling` = tiles/s of the assessment / (cores / summed
+CPU seconds a tile of reading, hashing and inference). Both need a quiet machine; `of_cpu`, the CPU seconds of
+reading, hashing and inference by themselves / those of the whole assessment, holds on a busy one too. The scenes are
+made once, in .cache/bench (not committed). Writes build/bench/assess.json and assess.md.
 """
 
 import argparse
