@@ -115,7 +115,7 @@ damaged tiles by what {scores.count} tiles leave open about the calibration.
 {_formats_table(request.name, delivered)}
 
 Speed: tiles per second at batch 1, one caller, OpenVINO on the CPU of the machine that exported, over those of the
-thesis' network, interleaved, both at the same inference precision.
+thesis' network, interleaved, both at the same inference precision and, for int8, both quantised alike.
 
 ## Limits
 {chr(10).join(f"- {limit}" for limit in data.limits)}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from atalaya_serving.training import export, networks
 from atalaya_serving.training.dataset import Examples, touching_groups
@@ -134,7 +135,7 @@ def _publish(request: ExportRequest, fmt: str, folder: Path, own: OutOfFold, fp3
     if fmt == "ir-int8":
         measured["decisionsFlippedAgainstFp32"] = round(flipped_share(own, fp32), 4)
     if fmt != "saved-model":
-        measured["speed"] = measure_speed(folder / "model.xml")
+        measured["speed"] = measure_speed(folder / "model.xml", request.examples.tiles if fmt == "ir-int8" else None)
     answers = probabilities(model_file(folder), golden_tiles())[:, None]
     published = Published(
         name=request.name + SUFFIXES[fmt],
@@ -178,10 +179,15 @@ def flipped_share(one: OutOfFold, other: OutOfFold) -> float:
     return float(((one.probabilities() >= THRESHOLD) != (other.probabilities() >= THRESHOLD)).mean())
 
 
-def measure_speed(file: Path) -> dict[str, Any]:
-    """Against the thesis' network at the same inference precision, batch 1, interleaved, on this machine."""
+def measure_speed(file: Path, quantise_with: NDArray[np.uint8] | None) -> dict[str, Any]:
+    """Against the thesis' network at the same precision, batch 1, interleaved, on this machine.
+
+    An int8 model is compared with the thesis' network quantised alike, with the tiles `quantise_with`.
+    """
     import openvino as ov
 
     baseline = export.logit_graph(networks.build("thesis2020"))
+    if quantise_with is not None:
+        baseline = export.quantised(baseline, quantise_with)
     model = ov.Core().read_model(file)
     return {precision: asdict(speed_ratio(model, baseline, precision)) for precision in ("f32", "bf16")}

@@ -13,7 +13,7 @@ FILE_NAME = "golden.npz"
 
 
 def golden_tiles(size: int = 128, count: int = 8, seed: int = 2010) -> NDArray[np.uint8]:
-    """`count` grey tiles [count, size, size, 1]: bright roofs on darker ground, the later ones broken into rubble."""
+    """`count` grey tiles [count, size, size, 1]: roofs on darker ground, under more and more rubble."""
     random = np.random.default_rng(seed)
     return np.stack([_tile(random, size, rubble=index / max(count - 1, 1)) for index in range(count)])[..., None]
 
@@ -25,10 +25,11 @@ def _tile(random: np.random.Generator, size: int, rubble: float) -> NDArray[np.u
         top, left = random.integers(0, size - height), random.integers(0, size - width)
         pixels[top : top + height, left : left + width] = random.uniform(60, 230)
         pixels[top + height - 3 : top + height, left : left + width] = 30
-    coarse = np.kron(random.normal(0, 1, (size // 4, size // 4)), np.ones((4, 4)))
-    fine = random.normal(0, 1, (size, size))
-    pixels = pixels + rubble * (45 * coarse + 35 * fine) + 4 * fine
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+    pixels += random.normal(0, 4, (size, size))
+    edge = round(size * rubble)
+    blocks = np.kron(random.normal(0, 1, (size // 2, size // 2)), np.ones((2, 2)))
+    pixels[:edge] = (195 + 45 * blocks)[:edge]
+    return np.asarray(np.clip(pixels, 0, 255), np.uint8)
 
 
 def write_golden(file: Path, inputs: NDArray[np.uint8], outputs: NDArray[np.floating]) -> str:
