@@ -41,6 +41,7 @@ class Job:
     deadline: float = NO_DEADLINE
     is_cancelled: Callable[[], bool] | None = None
     accepted_at: float = field(default_factory=time.monotonic)
+    signature: str = ""
 
 
 class Closed(Exception):
@@ -137,7 +138,7 @@ class Executor:
 
 def _run(slot: Slot, job: Job, started_at: float) -> Outcome:
     try:
-        tensors = slot.run(job.inputs, job.outputs)
+        tensors = slot.run(job.inputs, job.outputs, job.signature)
     except ServingError as error:
         return Outcome(error=error)
     except Exception as error:  # noqa: BLE001 - a slot's thread must live; the call is told what happened

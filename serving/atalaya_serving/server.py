@@ -11,9 +11,11 @@ import signal
 import socket
 import sys
 import threading
+from functools import partial
 from types import FrameType
 
 import uvicorn
+from starlette.applications import Starlette
 
 from atalaya_serving.dataplane import Dataplane
 from atalaya_serving.engines.base import Engine
@@ -23,6 +25,10 @@ from atalaya_serving.metrics import exposition
 from atalaya_serving.repository import ModelRepository
 from atalaya_serving.rest_v2 import RestService
 from atalaya_serving.settings import Settings
+from atalaya_serving.tfs.api import TfsApi
+from atalaya_serving.tfs.grpc_service import add_services
+from atalaya_serving.tfs.labels import LabelTable
+from atalaya_serving.tfs.rest_service import TfsRest
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +36,7 @@ _log = logging.getLogger(__name__)
 class RestServer:
     """uvicorn in a thread of its own."""
 
-    def __init__(self, settings: Settings, service: RestService) -> None:
+    def __init__(self, settings: Settings, app: Starlette) -> None:
         """Bind the port. Raises SettingsError when it is taken."""
         self.address = f"{settings.rest_address}:{settings.rest_port}"
         family = socket.AF_INET6 if ":" in settings.rest_address else socket.AF_INET
@@ -42,7 +48,7 @@ class RestServer:
                 " --rest_bind_address."
             ) from error
         config = uvicorn.Config(
-            service.app(),
+            app,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -76,8 +82,11 @@ class Server:
         self.dataplane = Dataplane(self.repository)
         metrics = exposition(self.dataplane, engine) if settings.metrics else None
         service = RestService(self.dataplane, metrics, settings.max_message_bytes)
-        self.grpc = GrpcServer(settings, self.dataplane, fast=fast) if settings.grpc_port else None
-        self.rest = RestServer(settings, service) if settings.rest_port else None
+        self.tfs = TfsApi(self.dataplane, LabelTable(settings.labels), allow_new_labels=settings.tfs.allow_new_labels)
+        more = [partial(add_services, api=self.tfs)]
+        self.grpc = GrpcServer(settings, self.dataplane, fast=fast, more=more) if settings.grpc_port else None
+        app = service.app(TfsRest(self.tfs, service.read_body).routes())
+        self.rest = RestServer(settings, app) if settings.rest_port else None
         self._engine = engine
 
     def start(self) -> None:
