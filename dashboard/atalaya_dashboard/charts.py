@@ -261,7 +261,7 @@ def rate_chart(history: Sequence[tuple[float, Window]], height: int = 140) -> al
         .mark_area(interpolate="step-after", opacity=0.85)
         .encode(
             x=_time_axis(),
-            y=alt.Y("per second:Q", title="requests/s", stack=True),
+            y=alt.Y("per second:Q", title="requests/s", stack=True, axis=_NUMBERS),
             color=alt.Color(
                 "kind:N",
                 title=None,
@@ -277,16 +277,20 @@ def rate_chart(history: Sequence[tuple[float, Window]], height: int = 140) -> al
 def queue_chart(history: Sequence[tuple[float, Window]], height: int = 140) -> alt.Chart:
     """Requests waiting for a free inference, over time."""
     rows = [{"time": at, "waiting": found.queue_depth} for at, found in history]
+    peak = max([1.0, *(found.queue_depth for _, found in history)])
     chart: alt.Chart = (
         alt.Chart(_frame(rows, ("time", "waiting")), height=height)
         .mark_area(interpolate="step-after", color="#2c718e", opacity=0.7)
         .encode(
             x=_time_axis(),
-            y=alt.Y("waiting:Q", title="waiting", scale=alt.Scale(domainMin=0)),
+            y=alt.Y("waiting:Q", title="waiting", scale=alt.Scale(domain=[0, peak]), axis=_NUMBERS),
             tooltip=[alt.Tooltip("time:T", format="%H:%M:%S"), "waiting:Q"],
         )
     )
     return chart
+
+
+_NUMBERS = alt.Axis(format="~g", tickCount=4)
 
 
 def _time_axis() -> alt.X:

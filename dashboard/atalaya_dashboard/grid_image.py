@@ -17,10 +17,18 @@ from atalaya_dashboard.colours import DAMAGED, NOT_ASSESSED, NOT_DAMAGED
 
 LONGEST_SIDE_PX = 3072
 _GAP_FROM_PX = 8
-"""Tiles this large in the picture have a clear line between them."""
+"""Tiles this large in the picture have a dark line between them."""
+_NO_ROW = 255
 _STROKE_COLOUR = (64, 70, 77)
-_PALETTE = ((0, 0, 0, 0), (*NOT_ASSESSED, 130), (*_STROKE_COLOUR, 240), (*NOT_DAMAGED, 255), (*DAMAGED, 255))
-_CLEAR, _GREY, _STROKE, _NOT_DAMAGED, _DAMAGED = range(len(_PALETTE))
+_PALETTE = (
+    (0, 0, 0, 0),
+    (*NOT_ASSESSED, 130),
+    (*_STROKE_COLOUR, 240),
+    (*NOT_DAMAGED, 255),
+    (*DAMAGED, 255),
+    (18, 26, 34, 255),
+)
+_CLEAR, _GREY, _STROKE, _NOT_DAMAGED, _DAMAGED, _GAP = range(len(_PALETTE))
 
 Corner = tuple[float, float]
 
@@ -56,7 +64,9 @@ def states_picture(states: NDArray[np.uint8], with_assessed: bool) -> Image.Imag
         index[grid == 1] = _NOT_DAMAGED
         index[grid == 2] = _DAMAGED
         if cell_px >= _GAP_FROM_PX:
-            index[::cell_px] = index[:, ::cell_px] = _CLEAR
+            edge = np.zeros(grid.shape, dtype=bool)
+            edge[::cell_px] = edge[:, ::cell_px] = True
+            index[edge & (grid != _NO_ROW)] = _GAP
     picture = Image.fromarray(index)
     picture.putpalette([band for colour in _PALETTE for band in colour[:3]])
     return picture
@@ -64,7 +74,7 @@ def states_picture(states: NDArray[np.uint8], with_assessed: bool) -> Image.Imag
 
 def states_grid(row: NDArray[Any], col: NDArray[Any], state: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Tile rows as a grid; 255 where a tile has no row yet."""
-    grid = np.full(shape, 255, dtype=np.uint8)
+    grid = np.full(shape, _NO_ROW, dtype=np.uint8)
     grid[row, col] = state
     return grid
 

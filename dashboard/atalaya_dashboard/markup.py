@@ -11,7 +11,7 @@ from atalaya_dashboard.cells import FEW_TILES
 from atalaya_dashboard.charts import Mode
 from atalaya_dashboard.colours import DAMAGED, FEW, NOT_DAMAGED, css, css_gradient
 from atalaya_dashboard.data import MapData
-from atalaya_dashboard.metrics import ModelKey, Window
+from atalaya_dashboard.metrics import Lately, ModelKey, Window
 
 HATCH = "repeating-linear-gradient(135deg, #40464d 0 1.5px, #a9aeb3 1.5px 5px)"
 SYNTHETIC_WORDS = "Synthetic scene: made by a program, no real place and no real damage"
@@ -89,9 +89,9 @@ def _key(background: str, words: str) -> str:
     return f'<span class="at-key"><span class="at-swatch" style="background:{background}"></span>{words}</span>'
 
 
-def strip(found: Sequence[tuple[ModelKey, Window]]) -> str:
+def strip(found: Sequence[tuple[ModelKey, Lately]]) -> str:
     """Live latency beside the map, small."""
-    return "".join(_strip_of(key, window) for key, window in found)
+    return "".join(_strip_of(key, now.window) for key, now in found)
 
 
 def _strip_of(key: ModelKey, window: Window) -> str:

@@ -6,7 +6,7 @@ started again: what it has now is then taken as everything since.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -173,6 +173,11 @@ def window(earlier: Sample, later: Sample, key: ModelKey) -> Window:
     )
 
 
+def since_start(sample: Sample, key: ModelKey) -> Window:
+    """All that the server counted for a model since it started; the rates are 0, as its start is not known."""
+    return window(Sample(sample.at, {}), sample, key)
+
+
 def windows(samples: Sequence[Sample], key: ModelKey, step_seconds: float) -> list[tuple[float, Window]]:
     """The history of one model: one window about every `step_seconds`, oldest first, each at its end."""
     made: list[tuple[float, Window]] = []
@@ -186,10 +191,22 @@ def windows(samples: Sequence[Sample], key: ModelKey, step_seconds: float) -> li
     return made
 
 
-def last_window(samples: Sequence[Sample], key: ModelKey, seconds: float) -> Window | None:
+@dataclass(frozen=True)
+class Lately:
+    """The last minute of a model. Its latency is `since_start` when nobody asked it in that time."""
+
+    window: Window
+    idle: bool
+
+
+def lately(samples: Sequence[Sample], key: ModelKey, seconds: float) -> Lately | None:
     """What happened in about the last `seconds`; None before there are two readings."""
     if len(samples) < 2:
         return None
     latest = samples[-1]
     earlier = next((s for s in samples[:-1] if latest.at - s.at <= seconds), samples[-2])
-    return window(earlier, latest, key)
+    found = window(earlier, latest, key)
+    if found.requests:
+        return Lately(found, idle=False)
+    whole = since_start(latest, key)
+    return Lately(replace(found, p50=whole.p50, p95=whole.p95, p99=whole.p99), idle=True)

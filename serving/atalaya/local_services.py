@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+import psutil
+
 from atalaya.local_serving import ServedModel, server_config
 from atalaya.supervise import ChildFailed, Program, Supervisor
 from atalaya_serving.paths import Paths
@@ -99,7 +101,7 @@ class RunFolder:
         root.mkdir(parents=True, exist_ok=True)
         for leftover in root.glob("up-*"):
             pid = leftover.name.removeprefix("up-")
-            if pid.isdecimal() and (int(pid) == os.getpid() or not Path(f"/proc/{pid}").exists()):
+            if pid.isdecimal() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
                 shutil.rmtree(leftover, ignore_errors=True)
         path = root / f"up-{os.getpid()}"
         path.mkdir()

@@ -16,6 +16,8 @@ from atalaya_serving.repository import ModelRepository
 from atalaya_serving.served import ServedVersion
 from atalaya_serving.stats import Execution, VersionStats
 
+_IDLE_POLL_SECONDS = 0.02
+
 
 @dataclass(slots=True)
 class InputTensor:
@@ -65,11 +67,14 @@ class Dataplane:
         self.refused = VersionStats()
         """Counts calls that reached no version, under no name: names from outside must not become labels."""
         self.is_draining = False
+        """Set when the server is told to end: it is not ready, and takes no new inference."""
 
     def infer(self, request: InferRequest, receive: Receiver) -> None:
         """Have `request` answered: `receive` is called exactly once, here or later from a slot's thread."""
         served: ServedVersion | None = None
         try:
+            if self.is_draining:
+                raise ModelNotReady("this server is shutting down; call another replica, or again when it is back.")
             if request.deadline <= time.monotonic():
                 raise DeadlineExpired("the deadline had passed before the call arrived; nothing was computed.")
             for _ in range(8):
@@ -105,6 +110,14 @@ class Dataplane:
     def is_ready(self) -> bool:
         """Whether this server wants traffic."""
         return not self.is_draining and self.repository.is_ready()
+
+    def wait_until_idle(self, timeout_seconds: float) -> None:
+        """Wait until no accepted call waits or computes, but no longer than told."""
+        until = time.monotonic() + timeout_seconds
+        while time.monotonic() < until:
+            if not any(served.executor.depth + served.executor.running for served in self.repository.served()):
+                return
+            time.sleep(_IDLE_POLL_SECONDS)
 
     def _submit(self, served: ServedVersion, request: InferRequest, receive: Receiver) -> None:
         signature = served.model.signatures[request.signature] if request.signature else served.model

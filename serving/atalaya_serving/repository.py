@@ -219,7 +219,9 @@ class ModelRepository:
         for folder in sorted(root.iterdir()):
             wanted = only is None or folder.name == only
             if wanted and folder.name not in self._models and _MODEL_NAME.fullmatch(folder.name) and versions(folder):
-                self._models[folder.name] = _Model(ModelSettings(folder.name, folder))
+                self._models[folder.name] = _Model(
+                    replace(self._settings.repository_model, name=folder.name, base_path=folder)
+                )
 
     def _refresh(self, model: _Model, *, settled_only: bool, reload_changed: bool = False) -> None:
         """Bring what serves to what lies there and is wanted. With `settled_only`, a folder still in copy waits."""

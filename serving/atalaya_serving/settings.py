@@ -40,6 +40,8 @@ class Settings:
 
     models: tuple[ModelSettings, ...] = ()
     model_repository: Path | None = None
+    repository_model: ModelSettings = ModelSettings("", Path())
+    """How every model below `model_repository` is served; its name and path are the folder's."""
     grpc_port: int = 9000
     rest_port: int = 8000
     grpc_address: str = "127.0.0.1"
@@ -86,7 +88,7 @@ def _flags() -> argparse.ArgumentParser:
         "--file_system_poll_wait_seconds", type=_seconds, default=0.0, help="look for new versions; 0 is off (default)"
     )
     engine = parser.add_argument_group("how it computes")
-    engine.add_argument("--target_device", default="CPU", help="an OpenVINO device (default CPU)")
+    engine.add_argument("--target_device", help="an OpenVINO device (default CPU)")
     engine.add_argument("--nireq", type=_positive, help="inferences side by side (default: what OpenVINO finds best)")
     engine.add_argument("--batch_size", help="fix the batch; 0 or auto leaves it free (default)")
     engine.add_argument("--shape", help='fix the shape: "(1,128,128,1)" or {"input": "(1,128,128,1)"}')
@@ -165,6 +167,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         models=models,
         labels=labels,
         model_repository=given.model_repository,
+        repository_model=_model_by_flags(given, "every model", given.model_repository or Path()),
         grpc_port=given.port,
         rest_port=given.rest_port,
         grpc_address=given.grpc_bind_address,
@@ -200,6 +203,10 @@ def _models(given: argparse.Namespace) -> tuple[tuple[ModelSettings, ...], Mappi
         raise SettingsError(
             "give one of --config_path, --model_config_file, --model_repository, or --model_name with --model_path."
         )
+    own = [flag for flag in _MODEL_FLAGS if getattr(given, flag) is not None]
+    if own and (given.config_path or given.model_config_file):
+        file = "--config_path" if given.config_path else "--model_config_file"
+        raise SettingsError(f"--{own[0]} does not go with {file}; put {own[0]} into the model's entry there.")
     if given.model_config_file:
         from atalaya_serving.tfs.model_config import read_model_config
 
@@ -211,19 +218,18 @@ def _models(given: argparse.Namespace) -> tuple[tuple[ModelSettings, ...], Mappi
         return (), {}
     if not (given.model_name and given.model_path):
         raise SettingsError("--model_name and --model_path go together; give both.")
-    flags = {
-        "name": given.model_name,
-        "base_path": str(given.model_path),
-        "model_version_policy": given.model_version_policy
-        and _json("--model_version_policy", given.model_version_policy),
-        "target_device": given.target_device,
-        "nireq": given.nireq,
-        "batch_size": given.batch_size,
-        "shape": given.shape,
-        "plugin_config": given.plugin_config and _json("--plugin_config", given.plugin_config),
-    }
-    given_flags = {key: value for key, value in flags.items() if value is not None}
-    return (_model(given_flags, "the command line", Path.cwd()),), {}
+    return (_model_by_flags(given, given.model_name, given.model_path),), {}
+
+
+_MODEL_FLAGS = ("model_version_policy", "target_device", "nireq", "batch_size", "shape", "plugin_config")
+
+
+def _model_by_flags(given: argparse.Namespace, name: str, path: Path) -> ModelSettings:
+    flags = {flag: getattr(given, flag) for flag in _MODEL_FLAGS}
+    for flag in ("model_version_policy", "plugin_config"):
+        flags[flag] = flags[flag] and _json(f"--{flag}", flags[flag])
+    entry = {key: value for key, value in flags.items() if value is not None}
+    return _model(entry | {"name": name, "base_path": str(path)}, "the command line", Path.cwd())
 
 
 def models_from_config(path: Path) -> tuple[ModelSettings, ...]:

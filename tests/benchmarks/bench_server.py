@@ -1,8 +1,8 @@
-"""What a server adds to inference: its CPU time a request less that of the bare inference, beside KServe's and MLServer's.
+"""What a server adds to inference: its CPU time a request less the bare inference's, beside KServe's and MLServer's.
 
 Client and servers share the same cores; every round measures the bare inference and each server in turn, so that a
-phase of a slow or stolen processor falls on all alike. Figures are medians of the rounds. The measure is CPU time of the
-server's process tree: wall time on a shared machine says little. Writes server.json and server.md.
+phase of a slow or stolen processor falls on all alike. Figures are medians of the rounds. The measure is CPU time of
+the server's process tree: wall time on a shared machine says little. Writes server.json and server.md.
 
     .venv/bin/python tests/benchmarks/bench_server.py [--rounds 7] [--seconds 4] [--without kserve,mlserver]
 """
@@ -135,7 +135,7 @@ def load(server: Server, batch: int, concurrency: int, seconds: float, number: i
     for thread in threads:
         thread.join()
     wall, used, (stolen, all_time) = time.perf_counter() - start, tree_cpu_seconds(tree) - cpu, steal_and_total()
-    times = sorted(sum(taken, []))
+    times = sorted(one for own in taken for one in own)
     return Sample(
         server.name, number, batch, concurrency, len(times) * batch / wall, 1e6 * used / len(times),
         1e3 * times[len(times) // 2], 1e3 * times[int(len(times) * 0.99)], (stolen - steal) / (all_time - total),
@@ -290,7 +290,9 @@ def rows(samples: list[Sample]) -> list[Row]:
 
 
 def markdown(table: list[Row], about: dict[str, object]) -> str:
-    head = "| batch | server | images/s | CPU µs/image | added CPU µs/request | raw images per CPU s | p50 ms | p99 ms | steal |"
+    columns = ("batch", "server", "images/s", "CPU µs/image", "added CPU µs/request", "of raw images per CPU s",
+               "p50 ms", "p99 ms", "steal")  # fmt: skip
+    head = f"| {' | '.join(columns)} |"
     lines = [
         ", ".join(f"{key} {value}" for key, value in about.items()),
         "",

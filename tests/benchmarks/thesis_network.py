@@ -1,7 +1,7 @@
 """The network of the 2020 thesis, built directly in OpenVINO with seeded random weights: speed needs no training.
 
-4 x (Conv 64 3x3, ReLU), the first three followed by MaxPool 3, then Flatten, Dense 64, Dense 1 with sigmoid, on 128x128x1
-float32. Run as a script it writes model.xml, model.bin and a manifest into a version's folder.
+4 x (Conv 64 3x3, ReLU), the first three followed by MaxPool 3, then Flatten, Dense 64, Dense 1 with sigmoid, on
+128x128x1 float32. Run as a script it writes model.xml, model.bin and a manifest into a version's folder.
 """
 
 import sys

@@ -1,6 +1,7 @@
 """What an analyst does with the dashboard, in a real browser with the network blocked."""
 
 import io
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -191,6 +192,16 @@ def test_an_uploaded_scene_lands_on_its_map(page: Page, site: Site, tmp_path: Pa
     expect(chart.locator("canvas").first).to_be_visible()
     until(lambda: colours(pixels(chart)) > 3, "its map is drawn")
     expect(page.get_by_text("of n = 20 assessed")).to_be_visible()
+
+
+def test_the_tiles_can_be_downloaded(page: Page, site: Site) -> None:
+    open_map(page, site, site.scene)
+    with page.expect_download() as started:
+        page.get_by_role("button", name="Download").click()
+    assert started.value.suggested_filename == "synthetic-block-haiti-damage-v1.geojson"
+    features = json.loads(started.value.path().read_text())["features"]
+    assert len(features) == SCENE_ROWS * SCENE_COLS
+    assert {feature["properties"]["state"] for feature in features} <= {"damaged", "not_damaged"}
 
 
 def test_a_file_that_is_no_geotiff_is_refused_in_words(page: Page, site: Site, tmp_path: Path) -> None:

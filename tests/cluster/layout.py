@@ -52,6 +52,11 @@ class Layout:
         return self.run / "state.json"
 
     @property
+    def trash(self) -> Path:
+        """On the same file system as what is thrown into it."""
+        return self.cache / "trash"
+
+    @property
     def lock_file(self) -> Path:
         return self.cache / "run" / f"{self.slot}.lock"
 

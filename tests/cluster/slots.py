@@ -8,8 +8,9 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
-from collections.abc import Mapping
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
@@ -95,10 +96,18 @@ def end_what_runs(layout: Layout) -> bool:
     cgroups.remove(layout.name)
     if layout.run.is_dir():
         unmount_below(layout.run)
-        for entry in layout.run.iterdir():
-            if entry != layout.logs:
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        _throw_away([entry for entry in layout.run.iterdir() if entry != layout.logs], layout.trash)
     return state is not None
+
+
+def _throw_away(entries: Sequence[Path], trash: Path) -> None:
+    """Rename now, delete behind the caller's back: unpacked images are many files, which take half a minute."""
+    heap = trash / f"{time.time_ns()}"
+    heap.mkdir(parents=True)
+    for entry in entries:
+        entry.rename(heap / entry.name)
+    heaps = [str(old) for old in trash.iterdir()]  # an interrupted deletion is taken up too
+    subprocess.run(["setsid", "--fork", "nice", "-n", "19", "rm", "-rf", "--", *heaps], check=True)
 
 
 def unmount_below(folder: Path) -> None:

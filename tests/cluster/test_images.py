@@ -87,9 +87,7 @@ def test_an_image_that_is_not_found_is_a_404_of_the_registry(cluster: Cluster, n
     cluster.apply(pod("absent", container("vendor/engine:no-such-tag")), namespace=namespace)
     event = cluster.wait_for_event(namespace, lambda event: event.reason == "Failed" and "vendor" in event.message)
     assert "vendor/engine:no-such-tag: not found" in event.message
-    cluster.wait(
-        "pod/absent", "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ImagePullBackOff", namespace
-    )
+    cluster.wait("pod/absent", "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ErrImagePull", namespace)
 
 
 def test_pushing_what_was_never_built_is_an_error(cluster: Cluster) -> None:

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
-from builders_serving import arithmetic, echo, running, save, scale
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from atalaya_serving import grpc_fast
 from atalaya_serving.server import Server
+from builders_serving import arithmetic, echo, running, save, scale
 
 NUMERIC = ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64"]
 
@@ -125,7 +125,10 @@ def test_typed_contents_are_read_as_the_standard_says(stub: Any) -> None:
 def test_a_request_may_ask_for_some_outputs_and_gets_its_id_back(client: triton.InferenceServerClient) -> None:
     a, b = np.ones((2, 3), np.float32), np.full((2, 3), 5, np.float32)
     answer = client.infer(
-        "arithmetic", [given("b", b), given("a", a)], outputs=[triton.InferRequestedOutput("difference")], request_id="42"
+        "arithmetic",
+        [given("b", b), given("a", a)],
+        outputs=[triton.InferRequestedOutput("difference")],
+        request_id="42",
     )
     assert answer.as_numpy("sum") is None
     np.testing.assert_array_equal(answer.as_numpy("difference"), a - b)
@@ -179,9 +182,7 @@ def test_a_stream_answers_in_order_and_survives_an_error(client: triton.Inferenc
 def test_a_stream_marks_its_final_response_where_asked(client: triton.InferenceServerClient) -> None:
     answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
     client.start_stream(lambda result, error: answers.put((result, error)))
-    client.async_stream_infer(
-        "scale", [given("x", np.ones((1, 4), np.float32))], enable_empty_final_response=True
-    )
+    client.async_stream_infer("scale", [given("x", np.ones((1, 4), np.float32))], enable_empty_final_response=True)
     result, error = answers.get(timeout=10)
     client.stop_stream()
     assert error is None

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
-from builders_serving import arithmetic, echo, running, save, scale
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from atalaya_serving.server import Server
+from builders_serving import arithmetic, echo, running, save, scale
 
 TENSOR = np.arange(8, dtype=np.float32).reshape(2, 4)
 
@@ -232,7 +232,9 @@ def test_a_body_beyond_the_limit_is_refused_also_when_it_unpacks_to_that(http: h
         ("GET", "/v2/models/%2e%2e%2fx/ready", 404),
     ],
 )
-def test_other_paths_are_answered_with_an_error_in_json(http: httpx.Client, method: str, path: str, status: int) -> None:
+def test_other_paths_are_answered_with_an_error_in_json(
+    http: httpx.Client, method: str, path: str, status: int
+) -> None:
     answer = http.request(method, path)
     assert answer.status_code == status
     assert answer.json()["error"]

@@ -124,7 +124,7 @@ def test_the_picture_of_states_has_three_that_cannot_be_confused() -> None:
         "damaged": full[side:, :side],
         "no row yet": full[side:, side:],
     }
-    inside = {name: set(np.unique(part[1:, 1:]).tolist()) for name, part in quarters.items()}
+    inside = {name: set(np.unique(part[1:, 1:]).tolist()) for name, part in quarters.items()}  # without the outline
     assert inside["no row yet"] == {0}
     assert len(inside["not assessed"]) == 2, "a hatch has lines and ground"
     colours = [frozenset(found) for found in inside.values()]

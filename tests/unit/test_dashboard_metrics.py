@@ -8,9 +8,8 @@ import pytest
 from atalaya_dashboard.errors import MetricsUnreadable
 from atalaya_dashboard.metrics import (
     ModelKey,
-    Sample,
     increase,
-    last_window,
+    lately,
     parse,
     quantile,
     window,
@@ -116,12 +115,25 @@ def test_history_has_a_window_a_step() -> None:
 
 
 def test_the_last_minute_needs_two_readings() -> None:
-    sample = parse(FakeServer().text(), 0.0)
-    assert last_window([sample], KEY, 60.0) is None
-    late = Sample(500.0, sample.models)
-    found = last_window([sample, late], KEY, 60.0)
+    server = FakeServer()
+    first = parse(server.text(), 0.0)
+    assert lately([first], KEY, 60.0) is None
+    server.answer(0.004, times=10)
+    found = lately([first, parse(server.text(), 500.0)], KEY, 60.0)
     assert found is not None
-    assert found.seconds == 500.0
+    assert not found.idle
+    assert found.window.seconds == 500.0
+
+
+def test_an_idle_model_shows_the_latency_since_its_server_started_and_no_rate() -> None:
+    server = FakeServer()
+    server.answer(0.004, times=10)
+    samples = [parse(server.text(), at) for at in (0.0, 30.0, 60.0)]
+    found = lately(samples, KEY, 60.0)
+    assert found is not None
+    assert found.idle
+    assert 0.0025 < found.window.p50 < 0.005
+    assert (found.window.requests, found.window.requests_per_second) == (0, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from builders_serving import FakeEngine, FakeSlot
 
 from atalaya_serving.errors import CallCancelled, DeadlineExpired, InferenceFailed, QueueFull
 from atalaya_serving.executor import NO_DEADLINE, Closed, Executor, Job, Outcome
+from builders_serving import FakeEngine, FakeSlot
 
 
 class Answers:

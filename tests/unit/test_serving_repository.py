@@ -4,12 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from builders_serving import FakeEngine, fake_version
 
 from atalaya_serving.errors import ModelLoadFailed, ModelNotFound, ModelNotReady
 from atalaya_serving.policies import ALL, VersionPolicy
 from atalaya_serving.repository import ModelRepository
 from atalaya_serving.settings import ModelSettings, Settings
+from builders_serving import FakeEngine, fake_version
 
 
 def repository(root: Path, policy: VersionPolicy | None = None, engine: FakeEngine | None = None) -> ModelRepository:

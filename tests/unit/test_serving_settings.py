@@ -54,6 +54,16 @@ def test_a_wrong_command_line_is_told_in_one_line(arguments: list[str], told: st
     assert "\n" not in str(caught.value)
 
 
+def test_flags_of_a_model_hold_for_every_model_of_a_repository() -> None:
+    settings = parse_settings(["--model_repository", "/r", "--nireq", "2", "--model_version_policy", '{"all":{}}'])
+    assert (settings.repository_model.slots, settings.repository_model.policy) == (2, ALL)
+
+
+def test_flags_of_a_model_do_not_go_with_a_config_file() -> None:
+    with pytest.raises(SettingsError, match="--nireq does not go with --config_path"):
+        parse_settings(["--config_path", "/models.json", "--nireq", "2"])
+
+
 def test_an_unknown_flag_ends_the_server_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ONE, "--metrics_enabel"]) == 2
     assert "did you mean --metrics_enable?" in capsys.readouterr().err
@@ -74,17 +84,21 @@ def test_the_config_file_is_ovms_and_relative_to_itself(tmp_path: Path) -> None:
         pytest.param("{", "is no config file", id="no JSON"),
         pytest.param('{"model_config_list":[{"config":{"name":"a"}}]}', "lacks name or base_path", id="no path"),
         pytest.param(
-            '{"model_config_list":[{"config":{"name":"a","base_path":"b","nirek":1}}]}', "did you mean nireq?", id="typo"
+            '{"model_config_list":[{"config":{"name":"a","base_path":"b","nirek":1}}]}',
+            "did you mean nireq?",
+            id="typo",
         ),
         pytest.param(
-            json.dumps({"model_config_list": [{"config": {"name": "a", "base_path": "b"}}] * 2}), "twice", id="name twice"
+            json.dumps({"model_config_list": [{"config": {"name": "a", "base_path": "b"}}] * 2}),
+            "twice",
+            id="name twice",
         ),
     ],
 )
 def test_a_wrong_config_file_is_told_with_its_name(tmp_path: Path, content: str, told: str) -> None:
     file = tmp_path / "models.json"
     file.write_text(content)
-    with pytest.raises(SettingsError, match="models.json") as caught:
+    with pytest.raises(SettingsError, match=r"models\.json") as caught:
         models_from_config(file)
     assert told in str(caught.value)
 

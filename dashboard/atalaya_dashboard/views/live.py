@@ -3,23 +3,24 @@
 import streamlit as st
 
 from atalaya_dashboard import markup
-from atalaya_dashboard.metrics import ModelKey, Window, last_window
+from atalaya_dashboard.metrics import Lately, ModelKey, lately
 from atalaya_dashboard.views import resources
 
 WINDOW_SECONDS = 60.0
 NO_SERVER = "No server is being watched. Start one with `atalaya up`, which also tells these pages where it is."
+IDLE = "No request in the last minute; latency is since the server started."
 
 
-def latest() -> list[tuple[ModelKey, Window]]:
+def latest() -> list[tuple[ModelKey, Lately]]:
     """Every model of every server that answers, over the last minute."""
     found = []
     for source in resources.collector().sources():
         if source.error or not source.samples:
             continue
         for key in sorted(source.samples[-1].models):
-            window = last_window(source.samples, key, WINDOW_SECONDS)
-            if window is not None:
-                found.append((key, window))
+            now = lately(source.samples, key, WINDOW_SECONDS)
+            if now is not None:
+                found.append((key, now))
     return found
 
 
@@ -37,6 +38,7 @@ def strip() -> None:
     found = latest()
     if found:
         st.html(markup.strip(found))
-        st.caption("Last minute, measured on the server.")
+        idle = any(now.idle for _, now in found)
+        st.caption(IDLE if idle else "Last minute, measured on the server.")
     elif not any(source.error for source in sources):
         st.caption("Waiting for the first readings …")

@@ -87,8 +87,7 @@ def show(data: MapData) -> None:
         st.warning(words, icon=":material/warning:")
     for note in st.session_state.pop("notes", ()):
         st.warning(note, icon=":material/info:")
-    assessment = data.assessment
-    cells = resources.cells(assessment.id, assessment.tiles_done, assessment.state, resolution)
+    cells = drawable_cells(data, resolution)
     left, right = st.columns([0.72, 0.28], gap="medium")
     with left:
         st.html(markup.count(data))
@@ -136,11 +135,20 @@ def controls(data: MapData) -> tuple[Look, int]:
     return Look(mode, scene, opacity), resolution
 
 
+def drawable_cells(data: MapData, resolution: int) -> Cells:
+    """The cells of a resolution, or of the finest one whose cells a browser can still draw."""
+    assessment = data.assessment
+    for each in range(resolution, min(RESOLUTIONS) - 1, -1):
+        cells = resources.cells(assessment.id, assessment.tiles_done, assessment.state, each)
+        if len(cells.ids) <= MAX_CELLS:
+            break
+    if cells.resolution != resolution:
+        st.info(f"Resolution {resolution} has too many cells to draw; this is {cells.resolution}.")
+    return cells
+
+
 def draw(data: MapData, cells: Cells, look: Look) -> Clicked | None:
     """Draw the map and give what is clicked."""
-    if look.mode == "heat" and len(cells.ids) > MAX_CELLS:
-        st.info(f"{len(cells.ids):,} cells are too many to draw; choose a lower resolution.")
-        return None
     if look.mode == "tiles" and len(data.tiles) > MAX_FOOTPRINTS:
         st.caption(
             f"{len(data.tiles):,} tiles: shown as a picture that cannot be clicked. Click a cell of the heatmap."

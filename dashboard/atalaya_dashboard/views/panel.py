@@ -25,7 +25,8 @@ def show(data: MapData, cells: Cells, found: Clicked | None, mode: Mode) -> None
         if mode == "scene":
             st.caption("Choose Heatmap or Tiles to click a place and see its pixels.")
         else:
-            st.caption(f"Click a {'cell' if mode == 'heat' else 'tile'} to see its pixels and its probability.")
+            place = "cell" if mode == "heat" else "tile"
+            st.caption(f"Click a {place} to see its pixels and its probability. Scroll to zoom, drag to move.")
     elif found.cell:
         cell(data, cells, found)
     else:

@@ -7,7 +7,7 @@ import streamlit as st
 from atalaya_dashboard import markup
 from atalaya_dashboard.charts import latency_chart, queue_chart, rate_chart
 from atalaya_dashboard.collector import HISTORY_SECONDS, Source
-from atalaya_dashboard.metrics import ModelKey, Window, last_window, windows
+from atalaya_dashboard.metrics import Lately, ModelKey, Window, lately, windows
 from atalaya_dashboard.views import live, resources
 
 SPANS = {5: "5 minutes", 15: "15 minutes", int(HISTORY_SECONDS / 60): "30 minutes"}
@@ -56,20 +56,23 @@ def server(source: Source, minutes: int) -> None:
     since = latest.at - minutes * 60
     samples = [sample for sample in source.samples if sample.at >= since]
     for key in sorted(latest.models):
-        now = last_window(samples, key, live.WINDOW_SECONDS)
+        now = lately(samples, key, live.WINDOW_SECONDS)
         if now is None:
             st.info(f"{key}: waiting for a second reading …")
         else:
             model(key, now, windows(samples, key, max(4.0, minutes * 60 / POINTS)), source.url)
 
 
-def model(key: ModelKey, now: Window, history: Sequence[tuple[float, Window]], url: str) -> None:
+def model(key: ModelKey, now: Lately, history: Sequence[tuple[float, Window]], url: str) -> None:
     """One model: the last minute in numbers, and its history."""
     with st.container(border=True):
-        st.markdown(f"#### {key}" if now.ready else f"#### {key} :orange-badge[not ready]")
+        st.markdown(f"#### {key}" if now.window.ready else f"#### {key} :orange-badge[not ready]")
         numbers(now)
         if not history:
             st.caption("The history begins in a few seconds.")
+            return
+        if not any(found.requests for _, found in history):
+            st.caption("No request in this time; the charts begin with the first.")
             return
         name = f"{url}-{key}"
         left, right = st.columns([0.6, 0.4])
@@ -78,8 +81,9 @@ def model(key: ModelKey, now: Window, history: Sequence[tuple[float, Window]], u
         right.altair_chart(queue_chart(history, height=135), key=f"queue-{name}")
 
 
-def numbers(now: Window) -> None:
+def numbers(latest: Lately) -> None:
     """The last minute."""
+    now = latest.window
     columns = st.columns(8)
     shown = (
         ("p50", markup.milliseconds(now.p50)),
@@ -93,8 +97,8 @@ def numbers(now: Window) -> None:
     )
     for column, (name, value) in zip(columns, shown, strict=True):
         column.metric(name, value)
-    if not now.requests:
-        st.caption("No request in the last minute.")
+    if latest.idle:
+        st.caption(live.IDLE)
     elif now.errors:
         told = ", ".join(f"{code} {count:,.0f}" for code, count in sorted(now.errors.items()))
         st.warning(f"Not answered in the last minute: {told}", icon=":material/warning:")

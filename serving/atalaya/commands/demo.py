@@ -68,7 +68,8 @@ def _services(args: argparse.Namespace) -> "Services":
 
     home = args.home.absolute() if args.home else Paths.from_env(os.environ).home / "demo"
     paths = Paths.from_env({"ATALAYA_HOME": str(home)})
-    models = tuple(models_of_repository(shipped_repository()))
+    shipped = models_of_repository(shipped_repository())
+    models = tuple(model for model in shipped if model.name == MODEL)  # the other precisions only cost start time
     return Services(models, (), addresses_of(args), paths)
 
 

@@ -17,9 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print accuracy, AUROC, Brier score, calibration and reliability, each with its interval."""
     import json
-    import os
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from atalaya_serving.training.card import reliability_table, scores_table
     from atalaya_serving.training.dataset import load_examples
     from atalaya_serving.training.evaluate import evaluate

@@ -24,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the versions; print where they are."""
     import json
-    import os
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from atalaya_serving.training.card import write_cards
     from atalaya_serving.training.dataset import load_examples
     from atalaya_serving.training.deliver import ExportRequest, checked_formats, deliver, read_data_note

@@ -16,6 +16,7 @@ from atalaya_serving.training.evaluate import model_file, probabilities
 from atalaya_serving.training.fit import load_fitted
 from atalaya_serving.training.golden import golden_tiles
 from atalaya_serving.training.publish import Published, write_manifest
+from atalaya_serving.training.quiet import import_tensorflow_quietly
 from atalaya_serving.training.recipe import splits
 from atalaya_serving.training.run import (
     THRESHOLD,
@@ -106,6 +107,7 @@ def deliver(request: ExportRequest) -> list[Delivered]:
     taken = [str(folder) for folder in folders.values() if folder.exists()]
     if taken and not request.overwrite:
         raise OutputExists(f"{', '.join(taken)} is there already; give another --version, or --overwrite.")
+    import_tensorflow_quietly()
     logits = final_logits_model(request.run)
     graph = export.logit_graph(logits)
     delivered = []

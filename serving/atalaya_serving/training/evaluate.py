@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from atalaya_serving.training.dataset import Examples
 from atalaya_serving.training.errors import UnreadableModel
 from atalaya_serving.training.metrics import Scores, score
+from atalaya_serving.training.quiet import import_tensorflow_quietly
 from atalaya_spec.manifest import FILE_NAME, find_version, load_manifest
 
 BATCH = 32
@@ -85,6 +86,7 @@ def _ir(file: Path, precision: str) -> Predict:
 
 
 def _saved(folder: Path) -> Predict:
+    import_tensorflow_quietly()
     import tensorflow as tf
 
     try:
@@ -100,6 +102,7 @@ def _saved(folder: Path) -> Predict:
 
 
 def _keras(file: Path) -> Predict:
+    import_tensorflow_quietly()
     import keras
 
     from atalaya_serving.training import symmetric  # registers the layers that the file names

@@ -31,10 +31,11 @@ def symmetric(x: Tensor) -> Tensor:
 
     x = _oriented(x, 2, kernel=6, strides=2, lifting=True)
     fields = 0
-    for fields in (3, 5, 8):
+    for fields, blocks in ((2, 1), (4, 2), (8, 2)):  # 16, 32, 64 channels: what a processor's vectors hold
         x = _oriented(x, fields, kernel=2, strides=2)
-        y = _oriented(_oriented(x, fields), fields, relu=False)
-        x = layers.ReLU()(layers.Add()([x, y]))
+        for _ in range(blocks):
+            y = _oriented(_oriented(x, fields), fields, relu=False)
+            x = layers.ReLU()(layers.Add()([x, y]))
     side = x.shape[1]
     strongest = layers.GlobalMaxPooling1D()(layers.Reshape((side * side * ORIENTATIONS, fields))(x))
     return layers.Dropout(0.2)(layers.Concatenate()([pool_orientations(x), strongest]))

@@ -5,7 +5,6 @@ steps a second than one process with many threads, and the same numbers on any n
 """
 
 import multiprocessing
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,13 +20,14 @@ from atalaya_serving.training.dataset import Examples, touching_groups
 from atalaya_serving.training.errors import InvalidTiles
 from atalaya_serving.training.fit import FitPlan, fit, is_fitted, load_fitted
 from atalaya_serving.training.networks import Model
+from atalaya_serving.training.quiet import import_tensorflow_quietly
 
 PLANS = {
     "symmetric": FitPlan(
         network="symmetric",
-        epochs=120,
+        epochs=240,
         batch_size=16,
-        learning_rate=0.003,
+        learning_rate=0.004,
         weight_decay=0.02,
         label_smoothing=0.05,
         cosine=True,
@@ -83,11 +83,13 @@ def splits(examples: Examples, folds: int, repeats: int, seed: int) -> list[Spli
 
 def run_fits(tasks: Sequence[FitTask], jobs: int, on_epoch: Callable[[], None]) -> None:
     """Do every fit that is not done yet; `on_epoch` is called once for each epoch of each fit."""
-    waiting = [task for task in tasks if not is_fitted(task.folder)]
+    waiting = []
     for task in tasks:
-        if task not in waiting:
-            for _ in range(task.plan.epochs):
-                on_epoch()
+        if not is_fitted(task.folder):
+            waiting.append(task)
+            continue
+        for _ in range(task.plan.epochs):
+            on_epoch()
     if jobs == 1 or len(waiting) < 2:
         for task in waiting:
             fit(task.plan, task.examples, task.seed, task.folder, on_epoch)
@@ -109,7 +111,7 @@ _ticks: Any = None
 def _start_worker(ticks: Any) -> None:
     global _ticks  # noqa: PLW0603 - a queue reaches a pool's workers only through their initializer
     _ticks = ticks
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import_tensorflow_quietly()
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)

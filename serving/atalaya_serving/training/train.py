@@ -8,6 +8,7 @@ from typing import Any
 from atalaya_serving.training.dataset import load_examples
 from atalaya_serving.training.metrics import Scores
 from atalaya_serving.training.networks import NETWORKS
+from atalaya_serving.training.quiet import import_tensorflow_quietly
 from atalaya_serving.training.recipe import PLANS
 from atalaya_serving.training.run import RunPlan, carry_out, fit_count, open_run
 from atalaya_spec.errors import UsageError
@@ -43,7 +44,7 @@ def train(request: TrainRequest) -> Scores:
         source_name=request.source.name,
     )
     open_run(request.out, plan, resume=request.resume, overwrite=request.overwrite)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import_tensorflow_quietly()
     from tqdm import tqdm
 
     jobs = request.jobs or len(os.sched_getaffinity(0))
