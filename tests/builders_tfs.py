@@ -205,3 +205,16 @@ def save_echo(root: Path, name: str = "echo") -> Path:
     module.functions = list(signatures.values())
     tf.saved_model.save(module, str(root / name / "1"), signatures=signatures)
     return root / name / "1"
+
+
+def save_words(root: Path, name: str = "words") -> Path:
+    """Strings [-1] to themselves, in an output named so that REST sends base64, and their lengths."""
+
+    class Words(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "words")])
+        def run(self, words: Any) -> Any:
+            return {"same_bytes": tf.identity(words), "length": tf.strings.length(words)}
+
+    module = Words()
+    tf.saved_model.save(module, str(root / name / "1"), signatures={"serving_default": module.run})
+    return root / name / "1"

@@ -148,14 +148,22 @@ def dense(value: Any, datatype: str) -> Tensor:
     wanted = {"f": "iuf", "b": "b"}.get(NUMPY[datatype].kind, "iu")
     if (plain.dtype.kind not in wanted and plain.size) or plain.dtype == object:
         _explain(value, datatype, _shape(value), 0)
-        raise InvalidRequest(f"JSON Value: {told(value)} is not of expected type: {tf_name(datatype)}")
+        plain = _large_integers(value, datatype)
     _check_range(plain, datatype)
     with np.errstate(over="ignore"):
         return plain.astype(NUMPY[datatype])
 
 
+def _large_integers(value: Any, datatype: str) -> Tensor:
+    """What numpy took for floats or objects because it goes beyond int64. Raises InvalidRequest."""
+    try:
+        return np.array(value, NUMPY[datatype])
+    except (ValueError, OverflowError, TypeError) as error:
+        raise InvalidRequest(f"JSON Value: {told(value)} is not of expected type: {tf_name(datatype)}") from error
+
+
 def _check_range(plain: Tensor, datatype: str) -> None:
-    if not plain.size:
+    if not plain.size or plain.dtype.kind == "b":
         return
     low, high = plain.min(), plain.max()
     dtype = NUMPY[datatype]
