@@ -7,14 +7,15 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 .PHONY: help demo test setup system-packages lint unit e2e browser bench format clean
+.PHONY: cluster cluster-prepare cluster-up cluster-down cluster-shell
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 demo: $(VENV)/.runtime ## Assess a synthetic town, show its map and serve until ctrl-C (no network, no account)
 	$(BIN)/atalaya demo $(DEMO_FLAGS)
 
-test: setup system-packages lint unit e2e browser ## Set everything up and run all tests
+test: setup system-packages lint unit e2e browser cluster ## Set everything up and run all tests
 
 setup: $(VENV)/.dev ## The whole development environment, in .venv
 
@@ -55,6 +56,23 @@ e2e: setup ## The product as a user runs it, from command to map
 
 browser: setup ## The dashboard in headless Chromium
 	$(BIN)/pytest tests/browser
+
+cluster-prepare: setup ## Build the test cluster's programs and base image (once, a quarter of an hour)
+	@tests/system-packages.sh cluster
+	@if [ "$$(id -u)" -eq 0 ]; then PYTHONPATH=tests $(BIN)/python -m cluster prepare; \
+	else echo "The test cluster needs root; its tests are left out. To run them: sudo make cluster"; [ "$${CI:-}" != true ]; fi
+
+cluster: cluster-prepare ## Tests on a real Kubernetes cluster (root)
+	$(BIN)/pytest tests/cluster
+
+cluster-up: cluster-prepare ## Start that cluster on this machine, to work with by hand
+	PYTHONPATH=tests $(BIN)/python -m cluster up
+
+cluster-down: ## End it, or what a crash left of it
+	PYTHONPATH=tests $(BIN)/python -m cluster down
+
+cluster-shell: ## Print the line that opens a shell inside it
+	@PYTHONPATH=tests $(BIN)/python -m cluster shell
 
 bench: setup ## Benchmarks beside their peers, interleaved; writes build/bench/
 	tests/benchmarks/run.sh

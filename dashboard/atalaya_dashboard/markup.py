@@ -4,6 +4,7 @@ Every text that comes from outside goes through `escape`.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -110,6 +111,11 @@ def _strip_of(key: ModelKey, window: Window) -> str:
         f"{escape(str(key))}, {state}</div>"
         f'<div class="at-strip">{cells}</div>'
     )
+
+
+def plain(text: str) -> str:
+    """Text from outside for a page that reads Markdown: a file's name cannot become a link, a picture or a formula."""
+    return re.sub(r"([\\`*_{}\[\]()<>#!|~$:])", r"\\\1", text)
 
 
 def milliseconds(seconds: float) -> str:

@@ -158,6 +158,7 @@ def _write_scene(pixels: NDArray[np.uint8], path: Path, seed: int) -> None:
         "driver": "GTiff", "count": 1, "dtype": "uint8", "height": pixels.shape[0], "width": pixels.shape[1],
         "crs": CRS, "transform": rasterio.Affine(GSD_M, 0, ORIGIN[0], 0, -GSD_M, ORIGIN[1]), "nodata": NO_DATA,
         "tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "photometric": "minisblack",
+        "num_threads": "all_cpus",
     }  # fmt: skip
     with rasterio.open(partial, "w", **profile) as scene:
         scene.write(pixels, 1)

@@ -323,7 +323,8 @@ class _Canvas:
         rows, cols = at[0].astype(np.float32) + self.window.row, at[1].astype(np.float32) + self.window.col
         fine, coarse = self.wave(2, 23)[at], self.wave(16, 22)[at]
         bright, tall = self.bright[at], self.tall[at]
-        dust = 184 + 60 * (coarse - 0.5) + 84 * (fine - 0.5) + 40 * (self.draw_of(lot, 11) - 0.5)
+        mottled = 96 * (self.wave(5, 34)[at] - 0.5) + 64 * (self.wave(9, 35)[at] - 0.5)
+        dust = 192 + 40 * (coarse - 0.5) + mottled + 90 * (fine - 0.5) + 40 * (self.draw_of(lot, 11) - 0.5)
         bright = np.where(is_heap, dust, 0.5 * bright + 0.5 * dust)
         jag_row, jag_col = 3 * self.wave(7, 24)[at], 3 * self.wave(7, 25)[at]
         for layer, (cell, share) in enumerate(((4.3, 0.46), (7.1, 0.44), (15.0, 0.36))):
@@ -336,8 +337,8 @@ class _Canvas:
             piece = in_row < cell * (0.35 + 0.6 * self.draw_of(ids, 4))
             piece &= in_col < 0.8 * cell * (0.3 + 0.65 * self.draw_of(ids, 5))
             piece &= self.draw_of(ids, 6) < np.where(is_heap, share, 0.2 * damage * (layer < 2))
-            bright = np.where(piece, 118 + 150 * np.sqrt(self.draw_of(ids, 7)), bright)
-            tall = np.where(piece, 0.8 + 3.6 * self.draw_of(ids, 8) * (cell / 9), tall)
+            bright = np.where(piece, 132 + 130 * np.sqrt(self.draw_of(ids, 7)) + 40 * (fine - 0.5), bright)
+            tall = np.where(piece, 0.5 + 3.4 * self.draw_of(ids, 8) * (cell / 10), tall)
         hollow = is_heap & (self.wave(6, 26)[at] > 0.77)
         self.bright[at] = np.where(hollow, 0.4 * bright, bright)
         self.tall[at] = tall
@@ -356,7 +357,7 @@ class _Canvas:
         """Cast shadows, blur as a lens does, add the sensor's noise."""
         light = np.where(self._shadows(), 0.30, 1).astype(np.float32)
         seen = blur(blur(self.bright * light, 0), 1)
-        noise = 7 * (self.wave(1, 32) + self.wave(1, 33) - 1)
+        noise = 13 * (self.wave(1, 32) + self.wave(1, 33) - 1)
         return np.asarray(np.clip(1.06 * seen - 6 + noise, 1, 255), np.uint8)  # 0 is kept for no data
 
     def _shadows(self) -> Mask:

@@ -14,7 +14,7 @@ from threading import Thread
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from builders_dashboard import SCENE_COLS, SCENE_ROWS, FakeServer, Site, a_geotiff, a_town, an_assessed_town
 
@@ -100,6 +100,7 @@ def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) ->
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, which draws without a graphics card."""
+    expect.set_options(timeout=TIMEOUT_MS)  # its own default is 5 s, too short for a busy machine
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield started

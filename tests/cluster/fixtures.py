@@ -44,8 +44,11 @@ def require_prerequisites() -> None:
     """Skip, or fail under CI, with all that is missing and what to do about it."""
     lacking = prerequisites.missing()
     if lacking:
-        message = "the test cluster cannot start: " + "; ".join(lacking)
-        pytest.fail(message) if is_continuous_integration() else pytest.skip(message)
+        do_without("the test cluster cannot start: " + "; ".join(lacking))
+
+
+def do_without(message: str) -> None:
+    pytest.fail(message) if is_continuous_integration() else pytest.skip(message)
 
 
 @pytest.fixture

@@ -160,7 +160,7 @@ def _mode(file: Path) -> int:
 def _program(name: str) -> Path:
     found = shutil.which(name)
     if found is None:
-        raise ClusterFault(f"{name} is not installed: run tests/cluster/system-packages.sh")
+        raise ClusterFault(f"{name} is not installed: run tests/system-packages.sh cluster")
     return Path(found)
 
 

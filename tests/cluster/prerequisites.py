@@ -33,7 +33,7 @@ def missing(checkout: Path = CHECKOUT) -> list[str]:
     if not (NETWORK_PLUGINS / "bridge").is_file():
         absent.append(f"{NETWORK_PLUGINS}/bridge")
     if absent:
-        lacking.append(f"not installed: {', '.join(absent)}: run tests/cluster/system-packages.sh")
+        lacking.append(f"not installed: {', '.join(absent)}: run tests/system-packages.sh cluster")
     unbuilt = binaries(checkout).missing()
     if unbuilt:
         lacking.append(f"not built: {', '.join(unbuilt)}: run make cluster-prepare (a quarter of an hour, once)")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import pytest
 from cluster import binaries, prerequisites
 from cluster.binaries import GO_MODULES, MODULES, GoModule
 from cluster.errors import ClusterFault
+from cluster.fixtures import do_without
 
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GoModule:
     """A Go module of one line, built in no time."""
+    if shutil.which("go") is None:
+        do_without("Go is not here: install Go 1.26 or newer to build the test cluster's programs")
     monkeypatch.setattr(binaries, "GO_MODULES", tmp_path)
     folder = tmp_path / "tiny"
     folder.mkdir()
@@ -61,7 +65,7 @@ def test_a_machine_that_lacks_something_is_told_what_to_run(
     monkeypatch.setenv("PATH", "/nowhere")
     lacking = "; ".join(prerequisites.missing(tmp_path))
     assert "not installed: buildah, " in lacking
-    assert "tests/cluster/system-packages.sh" in lacking
+    assert "tests/system-packages.sh cluster" in lacking
     assert "not built: tiny: run make cluster-prepare" in lacking
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.access import Cluster
 from cluster.errors import ClusterFault
-from cluster.images import Image, ImageStore, Recipe
+from cluster.images import Image, Recipe
 from cluster.workloads import container, pod
 
 CONTAINERFILE = """ARG BASE=scratch
@@ -69,10 +69,10 @@ def test_the_second_build_of_the_same_is_the_archive_of_the_first(cluster: Clust
     assert first.archive.stat().st_mtime_ns == made
 
 
-def test_a_containerfile_that_fails_is_told_with_what_the_builder_said(tmp_path: Path) -> None:
+def test_a_containerfile_that_fails_is_told_with_what_the_builder_said(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "Containerfile").write_text("FROM scratch\nCOPY absent /absent\n")
     with pytest.raises(ClusterFault, match="absent"):
-        ImageStore().build(Recipe("atalaya.test/broken:1", tmp_path / "Containerfile", tmp_path))
+        cluster.images.build(Recipe("atalaya.test/broken:1", tmp_path / "Containerfile", tmp_path))
 
 
 def test_an_image_of_any_registry_is_pulled_from_the_clusters_own(cluster: Cluster, namespace: str) -> None:

@@ -8,7 +8,7 @@ import yaml
 
 from cluster.fake_nodes import STANDARD_NODES, FakeNode
 
-KIND_CONFIG = Path(__file__).parent / "kind-config.yaml"
+KIND_CONFIG = Path(__file__).parents[2] / "kind-config.yaml"
 
 
 @pytest.mark.parametrize("node", STANDARD_NODES, ids=lambda node: node.name)

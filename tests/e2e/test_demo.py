@@ -99,3 +99,20 @@ def test_it_serves_with_the_dashboard_until_ctrl_c_and_leaves_nothing_behind(
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", int(port))) != 0
     assert list((home / "run").iterdir()) == []
+
+
+def test_an_interrupted_demo_made_no_map_and_says_so_by_its_exit_code(tmp_path: Path) -> None:
+    ports = free_ports()
+    command = [sys.executable, "-m", "atalaya", "demo", "--once", "--home", str(tmp_path / "home"), *ports]
+    errors = tmp_path / "errors.txt"
+    with errors.open("w") as to_errors:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=to_errors)
+    deadline = time.monotonic() + 180
+    while "starting the model server" not in errors.read_text():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 130
+    assert list((tmp_path / "home" / "run").iterdir()) == []

@@ -56,7 +56,7 @@ def form() -> None:
                 save_upload(upload, upload.name, resources.settings().paths.scenes) if upload else Path(path.strip())
             )
         except AtalayaError as error:
-            st.error(str(error))
+            st.error(markup.plain(str(error)))
             return
         endpoint = resources.settings().endpoint if where == SERVER else ""
         job = resources.jobs().start(AssessOptions(scene, name, endpoint), os.environ)
@@ -72,7 +72,7 @@ def running() -> None:
         st.rerun()
         return
     progress = job.progress
-    st.markdown(f"**{job.options.scene.name}** with {job.options.model}")
+    st.markdown(f"**{markup.plain(job.options.scene.name)}** with {job.options.model}")
     if not progress.total:
         st.progress(0.0, text="Reading the scene and loading the model …")
     else:
@@ -87,21 +87,22 @@ def running() -> None:
 
 def ended(job: Job) -> None:
     """Where to go from an assessment that ended: to its map, or to what went wrong."""
+    name = markup.plain(job.options.scene.name)
     if job.state == "done":
         found = job.assessment_id
         if st.session_state.pop("mine", None) == id(job):
             resources.jobs().clear()
             st.session_state["notes"] = job.warnings
             st.switch_page("views/map.py", query_params={"assessment": found} if found else None)
-        st.success(f"{job.options.scene.name} is assessed.")
+        st.success(f"{name} is assessed.")
         st.page_link("views/map.py", label="Open its map", query_params={"assessment": found} if found else None)
     elif job.state == "cancelled":
         st.info(
-            f"The assessment of {job.options.scene.name} was cancelled. What was done is kept: assess the same file "
+            f"The assessment of {name} was cancelled. What was done is kept: assess the same file "
             "again and it goes on from there."
         )
     else:
-        st.error(f"{job.options.scene.name} could not be assessed: {job.message}", icon=":material/error:")
+        st.error(f"{name} could not be assessed: {markup.plain(job.message)}", icon=":material/error:")
     if st.button("Assess another scene"):
         resources.jobs().clear()
         st.rerun()

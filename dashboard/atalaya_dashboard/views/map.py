@@ -21,10 +21,15 @@ def page() -> None:
     """The whole page. Whatever is missing is said in words."""
     st.html(markup.STYLE)
     try:
-        found = resources.store().assessments()
+        content_of_page()
     except AtalayaError as error:
-        st.error(f"The store cannot be read: {error}", icon=":material/database_off:")
-        return
+        resources.store.clear()  # the next run opens it anew
+        st.error(f"The store cannot be read: {markup.plain(str(error))}", icon=":material/database_off:")
+
+
+def content_of_page() -> None:
+    """The newest or the chosen assessment, or what to do without any. Raises StoreError."""
+    found = resources.store().assessments()
     if not found:
         empty()
         return
@@ -55,7 +60,7 @@ def chosen(found: Sequence[Assessment]) -> Assessment:
         st.session_state["assessment"] = found[0].id
     picked = st.selectbox("Assessment", list(by_id), format_func=lambda name: label(by_id[name]), key="assessment")
     if asked and asked not in by_id:
-        st.warning(f"There is no assessment {asked}; this is the newest one.")
+        st.warning(f"There is no assessment {markup.plain(asked)}; this is the newest one.")
     st.caption(provenance(by_id[picked]))
     return by_id[picked]
 
@@ -69,10 +74,8 @@ def label(assessment: Assessment) -> str:
 
 def provenance(assessment: Assessment) -> str:
     """Who said so, and when."""
-    return (
-        f"{assessment.scene_name}: assessed by {assessment.model} version {assessment.version} on "
-        f"{assessment.created_at:%d %B %Y, %H:%M} UTC"
-    )
+    scene, model = markup.plain(assessment.scene_name), markup.plain(assessment.model)
+    return f"{scene}: assessed by {model} version {assessment.version} on {assessment.created_at:%d %B %Y, %H:%M} UTC"
 
 
 def show(data: MapData) -> None:
@@ -86,7 +89,7 @@ def show(data: MapData) -> None:
     if words := state_words(data):
         st.warning(words, icon=":material/warning:")
     for note in st.session_state.pop("notes", ()):
-        st.warning(note, icon=":material/info:")
+        st.warning(markup.plain(note), icon=":material/info:")
     cells = drawable_cells(data, resolution)
     left, right = st.columns([0.72, 0.28], gap="medium")
     with left:
@@ -104,7 +107,8 @@ def state_words(data: MapData) -> str:
     assessment = data.assessment
     done = f"{assessment.tiles_done:,} of {assessment.tiles_total:,} tiles"
     if assessment.state == "failed":
-        return f"This assessment failed after {done}: {assessment.message} The map shows what was done before."
+        reason = markup.plain(assessment.message)
+        return f"This assessment failed after {done}: {reason} The map shows what was done before."
     if assessment.state == "running":
         return f"This assessment is not finished: {done}. The map shows what is done; reload the page for more."
     return ""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from atalaya_dashboard.cells import Cells
 from atalaya_dashboard.charts import Mode
 from atalaya_dashboard.data import MapData, pixels_of
+from atalaya_dashboard.markup import plain
 from atalaya_dashboard.selection import Clicked, most_damaged_first
 from atalaya_serving.store import TileState
 from atalaya_spec.errors import AtalayaError
@@ -74,9 +75,9 @@ def tile(data: MapData, index: int) -> None:
     try:
         st.image(picture(data, index), width="stretch")
     except AtalayaError as error:
-        st.info(f"Its pixels cannot be shown: {error}")
+        st.info(f"Its pixels cannot be shown: {plain(str(error))}")
     if state == TileState.NOT_ASSESSED:
-        st.markdown(f"**Not assessed**: {tiles.reason[index]}. Unknown, not safe.")
+        st.markdown(f"**Not assessed**: {plain(str(tiles.reason[index]))}. Unknown, not safe.")
     else:
         st.markdown(f"**{STATE_WORDS[state]}**, calibrated probability **{tiles.probability[index]:.3f}**")
     lon, lat = tiles.center[index]

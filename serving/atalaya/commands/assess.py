@@ -91,14 +91,14 @@ def _assess_all(
 
     results = []
     with open_model(requests[0].model) as model:
-        if output is not None or len(requests) > 1:  # refuse the tenth scene before the first is worked on
-            plans = [plan_scene(request.scene, model.manifest) for request in requests]
-            if output is not None:
-                check_output(output, sum(plan.read.grid.tiles for plan in plans))
-        for request in requests:
+        # All plans first: the tenth scene is refused before the first is worked on.
+        plans = [plan_scene(request.scene, model.manifest) for request in requests]
+        if output is not None:
+            check_output(output, sum(plan.read.grid.tiles for plan in plans))
+        for request, plan in zip(requests, plans, strict=True):
             with ExitStack() as stack:
                 tell = _progress(args.progress, request.scene.path.name, stack)
-                results.append(assess_with(model, request, store, tell))
+                results.append(assess_with(model, request, store, tell, plan))
     return results
 
 

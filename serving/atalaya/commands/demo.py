@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 HELP = "assess a synthetic town with the shipped model and show its map"
 MODEL = "haiti-damage"
 SEED, SIZE_PX = 2010, 3072
+INTERRUPTED = 130  # a program that waits for the map must see that there is none
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     warn_of_open_doors(services.addresses)
     started = time.monotonic()
     scene = _town(services.paths.home / "demo-scene")
+    is_made = False
     with LocalRun(services, say) as local:
         try:
             say("starting the model server")
@@ -53,12 +55,13 @@ def run(args: argparse.Namespace) -> int:
             result = _assess(local, scene)
             result["demo_seconds"] = round(time.monotonic() - started, 1)
             _show(result, scene, as_json=args.json)
+            is_made = True
             if not args.once:
                 _serve(local, args)
         except Stopped:
             pass
         say("ending what was started")
-    return 0
+    return 0 if is_made else INTERRUPTED
 
 
 def _services(args: argparse.Namespace) -> "Services":

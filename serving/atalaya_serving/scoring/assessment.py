@@ -20,7 +20,7 @@ from atalaya_serving.scoring.digests import assessment_id, file_digest
 from atalaya_serving.scoring.environment import machine
 from atalaya_serving.scoring.grid import chunks
 from atalaya_serving.scoring.models import ModelChoice, OpenModel, find_manifest, open_model
-from atalaya_serving.scoring.overview import OverviewBuilder, has_overview
+from atalaya_serving.scoring.overview import OverviewBuilder, has_overview, prepare
 from atalaya_serving.scoring.pipeline import Pipeline, Work
 from atalaya_serving.scoring.planning import Plan, SceneChoice, assessment_record, parameters, plan_scene, scene_record
 from atalaya_serving.scoring.predictors import Engine
@@ -78,12 +78,14 @@ def assess(request: AssessRequest, store: Store, progress: Tell | None = None) -
         return assess_with(model, request, store, progress)
 
 
-def assess_with(model: OpenModel, request: AssessRequest, store: Store, progress: Tell | None = None) -> AssessResult:
-    """The same with a model that is open already, for several scenes."""
+def assess_with(
+    model: OpenModel, request: AssessRequest, store: Store, progress: Tell | None = None, plan: Plan | None = None
+) -> AssessResult:
+    """The same with a model that is open already, and a plan that is made already: for several scenes."""
     start = time.perf_counter()
     with ThreadPoolExecutor(1) as beside:
         digest = beside.submit(file_digest, request.scene.path)
-        plan = plan_scene(request.scene, model.manifest)
+        plan = plan or plan_scene(request.scene, model.manifest)
         scene = scene_record(plan.read.scene, digest.result())
     store.put_scene(scene)
     assessment = store.begin(assessment_record(request.scene, plan, model.manifest, scene))
@@ -165,6 +167,7 @@ def _run(run: _Run, store: Store, progress: Tell | None) -> Callable[[], None]:
     folder = run.request.scenes_folder and run.request.scenes_folder / assessment.scene_digest.removeprefix("sha256:")
     builder = None
     if folder is not None and not has_overview(folder):
+        prepare(folder)
         builder = OverviewBuilder(read.grid, 1 if read.bands.mix else len(read.bands.indexes))
     teller = _Teller(progress, int(done.sum()), assessment.tiles_total)
 

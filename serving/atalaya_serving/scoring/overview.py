@@ -6,6 +6,8 @@ it), transparent where there is no data; `overview.json` says where it lies. Eac
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -55,19 +57,34 @@ class OverviewBuilder:
         """Warp what was gathered and write both files. Raises OutputUnwritable."""
         transform = Affine(*self._grid.geometry.transform) @ Affine.scale(self._step)
         image, place = _mercator(self._pixels, self._alpha, self._grid.geometry.crs, transform)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with _told(folder):
             _write_png(folder / IMAGE, image)
             text = json.dumps({"bounds": place, "width": image.shape[2], "height": image.shape[1]})
             temporary = folder / f".{PLACE}.{os.getpid()}"
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(folder / PLACE)
-        except (OSError, RasterioError) as error:
-            told = " ".join(str(error).split())
-            raise OutputUnwritable(
-                f"{folder} cannot take the scene's overview ({told}); free space, or set ATALAYA_SCENES to a folder "
-                "you may write to. The rows are safe in the store."
-            ) from error
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder, before the long work starts. Raises OutputUnwritable."""
+    with _told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{os.getpid()}.tmp"
+        probe.touch()
+        probe.unlink()
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong with the folder into words."""
+    try:
+        yield
+    except (OSError, RasterioError) as error:
+        told = " ".join(str(error).split())
+        raise OutputUnwritable(
+            f"{folder} cannot take the scene's overview ({told}); free space, or set ATALAYA_SCENES to a folder you may "
+            "write to. Rows that were made are safe in the store."
+        ) from error
 
 
 def has_overview(folder: Path) -> bool:

@@ -136,6 +136,8 @@ def _refuse_what_is_no_tiff(path: Path) -> None:
 
 
 def _refuse_unplaced(dataset: Any, path: Path) -> None:
+    if dataset.crs is None and dataset.gcps[0]:
+        raise SceneUnplaced(f"{path} has no georeference but ground control points; warp it first (gdalwarp).")
     if dataset.crs is None:
         raise SceneUnplaced(
             f"{path} has no coordinate reference system; name it with gdal_edit.py -a_srs EPSG:CODE, or give the "
@@ -143,9 +145,10 @@ def _refuse_unplaced(dataset: Any, path: Path) -> None:
         )
     a, b, c, d, e, f = tuple(dataset.transform)[:6]
     if (a, b, d, e) in {(1, 0, 0, 1), (1, 0, 0, -1)} and (c, f) == (0, 0):
-        points = dataset.gcps[0]
-        how = "it has ground control points only: warp it" if points else "give the georeferenced original, or warp it"
-        raise SceneUnplaced(f"{path} has no georeference (its transform is the identity); {how} (gdalwarp).")
+        raise SceneUnplaced(
+            f"{path} has no georeference (its transform is the identity); give the georeferenced original, or warp it "
+            "(gdalwarp)."
+        )
     if not np.isfinite([a, b, c, d, e, f]).all() or a * e == b * d:
         raise SceneUnplaced(f"{path} has a transform that places no pixel ({a}, {b}, {d}, {e}); georeference it again.")
 

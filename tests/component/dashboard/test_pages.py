@@ -1,6 +1,7 @@
 """The pages as Streamlit runs them, without a browser."""
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -102,8 +103,28 @@ def test_a_store_that_cannot_be_opened_is_said_in_words(run: Run, tmp_path: Path
     (tmp_path / "store.db").write_bytes(b"this is not a database at all" * 100)
     told = words(run("map"))
     assert "The store cannot be read" in told
-    assert "ATALAYA_STORE_URL" in told
+    assert "ATALAYA_STORE_URL" in told.replace("\\", "")
     assert "Traceback" not in told
+
+
+def test_a_store_that_goes_away_is_said_and_found_again(run: Run, tmp_path: Path) -> None:
+    an_assessed_town(tmp_path, a_town(4, 4))
+    at = run("map")
+    assert layer_names(at)
+    with sqlite3.connect(tmp_path / "store.db") as database:
+        database.execute("ALTER TABLE assessments RENAME TO gone")
+    assert "The store cannot be read" in words(at.run())
+    with sqlite3.connect(tmp_path / "store.db") as database:
+        database.execute("ALTER TABLE gone RENAME TO assessments")
+    database.close()
+    assert layer_names(at.run())
+
+
+def test_a_name_from_outside_is_shown_as_it_is(run: Run, tmp_path: Path) -> None:
+    an_assessed_town(tmp_path, a_town(4, 4), name="![x](http://elsewhere/y.png)<b>")
+    told = words(run("map"))
+    assert "![x](" not in told
+    assert "\\!\\[x\\]" in told
 
 
 def test_the_map_tells_the_count_with_its_interval_and_what_is_missing(run: Run, tmp_path: Path) -> None:

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Every benchmark, one after the other, on the machine as it is. Tables and JSON land in build/bench/.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+for bench in bench_cli bench_server bench_assess; do
+  echo "== $bench"
+  .venv/bin/python "tests/benchmarks/$bench.py"
+done

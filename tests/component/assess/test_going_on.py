@@ -1,0 +1,181 @@
+"""A run that is stopped, by whatever, is gone on with by the same command and ends with the same rows."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from atalaya_serving.scoring import assessment as module
+from atalaya_serving.store import Store, StoreFull
+from brightness_model import write_brightness_model
+from databases import postgresql, wait_until
+from rasters import brightness, steps, write_scene
+
+ROWS, COLS = 20, 20
+
+
+@pytest.fixture
+def slow_bench(bench):
+    """The same model with work in it that leaves its answers as they are: slow enough to be met in the middle."""
+    shutil.rmtree(bench.version)
+    write_brightness_model(bench.repository, channels_of_work=16)
+    return bench
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """400 tiles of noise: every answer is its own."""
+    noise = np.random.default_rng(0).integers(0, 256, (ROWS * 128, COLS * 128), dtype=np.uint8)
+    return write_scene(tmp_path / "s.tif", noise)
+
+
+def command(scene: Path, *options: str) -> list[str]:
+    slow = ["--batch", "1", "--threads", "1", "--readers", "1"]
+    return [sys.executable, "-m", "atalaya", "assess", str(scene), "--model", "brightness", *slow, *options]
+
+
+def start(bench, scene: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(scene, *options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | bench.environment(),
+    )
+
+
+def rows(store: Store) -> list[tuple]:
+    (assessment,) = store.assessments()
+    table = store.tiles(assessment.id)
+    return list(
+        zip(table.row.tolist(), table.col.tolist(), table.state.tolist(), table.probability.tolist(), strict=True)
+    )
+
+
+def test_killed_again_and_again_it_ends_with_the_same_rows(slow_bench, scene: Path, tmp_path: Path) -> None:
+    with Store.open(f"sqlite:///{tmp_path / 'whole.db'}") as whole:
+        module.assess(slow_bench.request(scene), whole)
+        expected = rows(whole)
+    assert len(expected) == ROWS * COLS
+    kills, before = 0, -1
+    for _ in range(40):
+        process = start(slow_bench, scene)
+        # Killed at other points each time: at once, then when it came a commit further than the one before.
+        wait_until(lambda: process.poll() is not None or done(slow_bench.store) > before, 60)  # noqa: B023
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        _, error = process.communicate()
+        assert "error" not in error
+        if process.returncode == 0:
+            break
+        found = rows(slow_bench.store) if slow_bench.store.assessments() else []
+        assert len(set(found)) == len(found) == done(slow_bench.store) if found else True
+        assert set(found) <= set(expected)
+        before = len(found) + 40
+    else:
+        pytest.fail("it never ended")
+    assert kills >= 3
+    assert rows(slow_bench.store) == expected
+    assert slow_bench.store.assessments()[0].state == "complete"
+
+
+def done(store: Store) -> int:
+    found = store.assessments()
+    return found[0].tiles_done if found else 0
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(slow_bench, scene: Path) -> None:
+    process = start(slow_bench, scene)
+    wait_until(lambda: done(slow_bench.store) > 0 or process.poll() is not None, 60)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate()
+    assert process.returncode == 130
+    assert "stopped; the rows so far are kept, and the same command goes on from there" in error
+    assert "Traceback" not in error
+    stopped = slow_bench.store.assessments()[0]
+    assert stopped.state == "failed"
+    assert 0 < stopped.tiles_done < ROWS * COLS
+    result = slow_bench.assess(scene)
+    assert result.resumed == stopped.tiles_done
+    assert (result.assessment.state, result.assessment.tiles_done) == ("complete", ROWS * COLS)
+    assert result.assessment.message == ""
+
+
+def test_a_finished_assessment_is_not_done_again(bench, scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = bench.assess(scene)
+    again = bench.assess(scene)
+    assert again.resumed == ROWS * COLS
+    assert again.count == first.count
+    assert again.assessment.created_at == first.assessment.created_at
+
+
+def test_an_overview_that_a_stopped_run_left_out_is_made_later(bench, scene: Path) -> None:
+    result = bench.assess(scene)
+    folder = bench.scenes / result.assessment.scene_digest.removeprefix("sha256:")
+    picture = (folder / "overview.png").read_bytes()
+    (folder / "overview.png").unlink()
+    assert bench.assess(scene).resumed == ROWS * COLS
+    assert (folder / "overview.png").read_bytes() == picture
+
+
+def test_a_renamed_scene_goes_on_where_it_was(bench, scene: Path) -> None:
+    bench.assess(scene)
+    moved = scene.rename(scene.with_name("moved.tif"))
+    assert bench.assess(moved).resumed == ROWS * COLS
+    assert bench.store.scenes()[0].path == str(moved)
+
+
+def test_two_runs_of_the_same_at_once_double_no_row(bench, scene: Path) -> None:
+    runs = [start(bench, scene) for _ in range(2)]
+    for process in runs:
+        _, error = process.communicate()
+        assert process.returncode == 0, error
+    (assessment,) = bench.store.assessments()
+    assert assessment.tiles_done == len(bench.store.tiles(assessment.id)) == ROWS * COLS
+
+
+class FullStore:
+    """A store whose disk fills after some rows; the real thing is tested with the store."""
+
+    def __init__(self, store: Store, room: int) -> None:
+        self._store, self._room = store, room
+
+    def __getattr__(self, name: str):
+        return getattr(self._store, name)
+
+    def add_tiles(self, assessment_id, environment, batches):
+        self._room -= sum(map(len, batches))
+        if self._room < 0:
+            raise StoreFull("no room")
+        return self._store.add_tiles(assessment_id, environment, batches)
+
+
+def test_a_full_store_ends_the_run_and_it_can_go_on(bench, scene: Path) -> None:
+    with pytest.raises(StoreFull):
+        module.assess(bench.request(scene), FullStore(bench.store, 0))
+    stopped = bench.store.assessments()[0]
+    assert (stopped.state, stopped.message) == ("failed", "no room")
+    assert threading.active_count() <= 2
+    assert bench.assess(scene).assessment.state == "complete"
+
+
+def test_postgresql_keeps_the_same_rows(bench, tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "small.tif", steps())
+    bench.assess(scene)
+    expected = rows(bench.store)
+    with postgresql() as url, Store.open(url) as store:
+        module.assess(bench.request(scene), store)
+        assert rows(store) == expected
+        with store._engine.connect() as connection:
+            query = sa.text("SELECT count(*), min(probability), max(col) FROM predictions WHERE engine = 'openvino'")
+            count, least, last = connection.execute(query).one()
+    assert (count, last) == (20, 4)
+    assert least * 255 == pytest.approx(brightness(0, 0))
