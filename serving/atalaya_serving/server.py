@@ -17,6 +17,7 @@ from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.routing import Route
 
 from atalaya_serving.dataplane import Dataplane
 from atalaya_serving.engines.base import Engine
@@ -27,8 +28,10 @@ from atalaya_serving.repository import ModelRepository
 from atalaya_serving.rest_v2 import RestService
 from atalaya_serving.settings import Settings
 from atalaya_serving.tfs.api import TfsApi
+from atalaya_serving.tfs.config_poll import ConfigPoll
 from atalaya_serving.tfs.grpc_service import add_services
 from atalaya_serving.tfs.labels import LabelTable
+from atalaya_serving.tfs.model_config import read_monitoring_path
 from atalaya_serving.tfs.rest_service import TfsRest
 
 _log = logging.getLogger(__name__)
@@ -100,9 +103,18 @@ class Server:
         self.tfs = TfsApi(self.dataplane, LabelTable(settings.labels), allow_new_labels=settings.tfs.allow_new_labels)
         more = [partial(add_services, api=self.tfs)]
         self.grpc = GrpcServer(settings, self.dataplane, fast=fast, more=more) if settings.grpc_port else None
-        app = service.app(TfsRest(self.tfs, service.read_body).routes())
+        routes = TfsRest(self.tfs, service.read_body).routes()
+        if settings.tfs.monitoring_config_file and (path := read_monitoring_path(settings.tfs.monitoring_config_file)):
+            routes.append(Route(path, service.metrics))
+        app = service.app(routes)
         self.rest = RestServer(settings, app) if settings.rest_port else None
         self._engine = engine
+        told = settings.tfs
+        self._config_poll = (
+            ConfigPoll(told.model_config_file, told.model_config_poll_seconds, self.tfs.models)
+            if told.model_config_file and told.model_config_poll_seconds
+            else None
+        )
 
     def start(self) -> None:
         """Answer health at once, then load the models, then say ready."""
@@ -111,6 +123,8 @@ class Server:
         if self.rest:
             self.rest.start()
         self.repository.start()
+        if self._config_poll:
+            self._config_poll.start()
         addresses = {"grpc": self.grpc and self.grpc.address, "rest": self.rest and self.rest.address}
         told = {key: value for key, value in addresses.items() if value}
         state = "ready" if self.dataplane.is_ready() else "started, but not every model is ready"
@@ -126,6 +140,8 @@ class Server:
         """
         self.dataplane.is_draining = True
         _log.info("draining")
+        if self._config_poll:
+            self._config_poll.stop()
         time.sleep(_REFUSAL_SECONDS)
         self.dataplane.wait_until_idle(self._settings.drain_seconds)
         if self.grpc:
