@@ -17,7 +17,7 @@ from atalaya_serving.datatypes import BYTES
 from atalaya_serving.errors import InvalidRequest, NotSupported
 from atalaya_serving.tensors import Buffer, check_declared, from_raw, from_values, to_raw
 
-CUT_FROM_BYTES = 256 << 10
+CUT_FROM_BYTES = 32 << 10
 _RAW_INPUT_TAG = 0x3A  # field 7, length-delimited
 _CONTENTS = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",

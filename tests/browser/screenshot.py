@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Page, Route, sync_playwright
+from playwright.sync_api import TimeoutError as NotYet
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -65,7 +66,10 @@ def only_here(route: Route, foreign: list[str]) -> None:
 
 def prepare(page: Page, given: argparse.Namespace) -> None:
     """Wait for the map, choose the view, click."""
-    page.locator(MAP).first.wait_for(state="visible")
+    try:
+        page.locator(MAP).first.wait_for(state="visible")
+    except NotYet:
+        sys.exit(f"{given.url} shows no map: assess a scene first, or give --no-map")
     if given.show != "Heatmap":
         page.get_by_test_id("stButtonGroup").get_by_text(given.show, exact=True).click()
     page.wait_for_timeout(given.wait_ms)

@@ -1,5 +1,6 @@
 """The map page: choose an assessment, see its damage over the scene, click, download."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import streamlit as st
@@ -51,16 +52,21 @@ def empty() -> None:
 
 
 def chosen(found: Sequence[Assessment]) -> Assessment:
-    """The assessment of the address (`?assessment=`), or the newest, or what is chosen here."""
+    """The assessment of the address (`?assessment=`), or the one chosen here before, or the newest.
+
+    The address follows the choice, so that it can be handed on.
+    """
     by_id = {assessment.id: assessment for assessment in found}
-    asked = st.query_params.get("assessment", "")
-    if asked in by_id and st.session_state.get("asked") != asked:
-        st.session_state["assessment"] = st.session_state["asked"] = asked
-    if st.session_state.get("assessment") not in by_id:
-        st.session_state["assessment"] = found[0].id
-    picked = st.selectbox("Assessment", list(by_id), format_func=lambda name: label(by_id[name]), key="assessment")
+    asked, session = st.query_params.get("assessment", ""), st.session_state
+    if asked in by_id and session.get("shown") != asked:
+        session["assessment"] = asked
+    if session.get("assessment") not in by_id:
+        session["assessment"] = session["shown"] if session.get("shown") in by_id else found[0].id
+    words = labels(found)
+    picked = st.selectbox("Assessment", list(by_id), format_func=lambda name: words[name], key="assessment")
     if asked and asked not in by_id:
-        st.warning(f"There is no assessment {markup.plain(asked)}; this is the newest one.")
+        st.warning(f"There is no assessment {markup.plain(asked)}; this is another one.")
+    session["shown"] = st.query_params["assessment"] = picked
     st.caption(provenance(by_id[picked]))
     return by_id[picked]
 
@@ -70,6 +76,17 @@ def label(assessment: Assessment) -> str:
     mark = "synthetic: " if is_synthetic(assessment) and not assessment.scene_name.startswith("synthetic") else ""
     state = "" if assessment.state == "complete" else f" ({assessment.state})"
     return f"{mark}{assessment.scene_name}{state}, {assessment.model} v{assessment.version}"
+
+
+def labels(found: Sequence[Assessment]) -> dict[str, str]:
+    """By id, words that no two assessments share: Streamlit tells choices apart by what they show."""
+    plain = {assessment.id: label(assessment) for assessment in found}
+    often = Counter(plain.values())
+    return {
+        each.id: plain[each.id]
+        + (f", {each.created_at:%d %b %H:%M} ({each.id[:6]})" if often[plain[each.id]] > 1 else "")
+        for each in found
+    }
 
 
 def provenance(assessment: Assessment) -> str:

@@ -94,7 +94,6 @@ def assess_with(
         with ThreadPoolExecutor(1) as beside:
             overview = _run(_Run(request, plan, model, assessment, environment), store, progress)
             written = beside.submit(overview)
-            model.predictor.verify()
             told, probability = store.answers(assessment.id)
             count = count_tiles(probability, model.manifest)
             written.result()
@@ -172,6 +171,7 @@ def _run(run: _Run, store: Store, progress: Tell | None) -> Callable[[], None]:
     teller = _Teller(progress, int(done.sum()), assessment.tiles_total)
 
     def keep(rows: Sequence[TileRows]) -> None:
+        run.model.predictor.verify()
         store.add_tiles(assessment.id, run.environment, rows)
         teller.done += sum(map(len, rows))
 

@@ -82,8 +82,8 @@ def _told(folder: Path) -> Iterator[None]:
     except (OSError, RasterioError) as error:
         told = " ".join(str(error).split())
         raise OutputUnwritable(
-            f"{folder} cannot take the scene's overview ({told}); free space, or set ATALAYA_SCENES to a folder you may "
-            "write to. Rows that were made are safe in the store."
+            f"{folder} cannot take the scene's overview ({told}); free space, or set ATALAYA_SCENES to a folder you "
+            "may write to. Rows that were made are safe in the store."
         ) from error
 
 

@@ -21,6 +21,7 @@ from atalaya_serving.errors import (
     DeadlineExpired,
     InvalidRequest,
     ModelNotFound,
+    ModelNotReady,
     QueueFull,
     ServedVersionChanged,
     ServerUnreachable,
@@ -71,7 +72,7 @@ class Predictor(Protocol):
     answers: "queue.SimpleQueue[Answer]"
 
     def verify(self) -> None:
-        """Raise when another version answers than at the start."""
+        """Raise when another version answers than at the start; asked before rows are kept, so none of it ever is."""
         ...
 
     def close(self) -> None:
@@ -196,9 +197,17 @@ class RemotePredictor:
             self.free.put(_RemoteSlot((batch, *manifest.input.shape[1:]), self._begin))
 
     def verify(self) -> None:
-        """Ask the server again which version it serves."""
-        with self._connect() as again:
-            self._refuse_change(again)
+        """Ask the server again which files of which version it serves; one that restarts is waited for."""
+        deadline = time.monotonic() + self._endpoint.patience_seconds
+        while True:
+            try:
+                with self._connect() as again:
+                    return self._refuse_change(again)
+            except ModelNotFound as error:
+                raise self._gone(error) from error
+            except (ServerUnreachable, ModelNotReady):
+                if time.monotonic() > deadline or self._stopped.wait(_BACKOFF_SECONDS[0]):
+                    raise
 
     def close(self) -> None:
         """End the calls that wait."""
@@ -228,30 +237,28 @@ class RemotePredictor:
     def _patiently(self, tiles: Tiles) -> npt.NDArray[Any]:
         pause, longest = _BACKOFF_SECONDS
         deadline = time.monotonic() + self._endpoint.patience_seconds
-        gone = False
         while True:
             try:
-                if gone:
-                    self.verify()
-                    gone = False
                 return np.asarray(self._remote.predict(tiles))
             except ModelNotFound as error:
-                raise ServedVersionChanged(
-                    f"{self._endpoint.address} no longer serves version {self._remote.version} of "
-                    f"{self._endpoint.model!r} ({error}); start again to use the one it serves now."
-                ) from error
-            except (QueueFull, ServerUnreachable, DeadlineExpired) as error:
-                gone = isinstance(error, ServerUnreachable)
+                raise self._gone(error) from error
+            except (QueueFull, ServerUnreachable, ModelNotReady, DeadlineExpired):
                 if time.monotonic() + pause > deadline or self._stopped.wait(pause):
                     raise
                 pause = min(2 * pause, longest)
+
+    def _gone(self, error: Exception) -> ServedVersionChanged:
+        return ServedVersionChanged(
+            f"{self._endpoint.address} no longer serves version {self._remote.version} of {self._endpoint.model!r} "
+            f"({error}); start again to use the one it serves now."
+        )
 
     def _refuse_change(self, again: RemoteModel) -> None:
         before = self._remote
         if (again.version, again.digest) != (before.version, before.digest):
             raise ServedVersionChanged(
-                f"{self._endpoint.address} now serves version {again.version} of {self._endpoint.model!r}, the work "
-                f"began with {before.version}; start it again."
+                f"{self._endpoint.address} now serves version {again.version} of {self._endpoint.model!r} from other "
+                f"files than the work began with (version {before.version}); start it again."
             )
 
 

@@ -119,7 +119,8 @@ def test_a_server_that_restarts_is_waited_for(bench, server: Server, tmp_path: P
     assert result.assessment.tiles_done == 1600
 
 
-def test_another_version_midway_ends_the_run(bench, server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [pytest.param(2, id="a new number"), pytest.param(1, id="new files, old number")])
+def test_another_version_midway_ends_the_run(bench, server: Server, tmp_path: Path, version: int) -> None:
     scene = write_scene(tmp_path / "s.tif", noise(40 * 128))
     swapped = threading.Event()
 
@@ -127,7 +128,7 @@ def test_another_version_midway_ends_the_run(bench, server: Server, tmp_path: Pa
         if progress.done and not swapped.is_set():
             swapped.set()
             shutil.rmtree(tmp_path / "served/brightness/1")
-            write_brightness_model(tmp_path / "served", version=2, factor=0.5)
+            write_brightness_model(tmp_path / "served", version=version, factor=0.5)
             server.stop()
             server.start()
 

@@ -169,8 +169,25 @@ def test_the_address_chooses_the_assessment(run: Run, tmp_path: Path) -> None:
     an_assessed_town(tmp_path, a_town(5, 6), name="second")
     at = run("map", lambda at: at.query_params.update({"assessment": first.id}))
     assert at.selectbox(key="assessment").value == first.id
+    other = next(name for name in at.selectbox(key="assessment").options if "second" in name)
+    at.selectbox(key="assessment").select(other).run()
+    assert at.query_params["assessment"] != [first.id], "the address follows"
+    at.switch_page("views/serving.py").run()
+    at.switch_page("views/map.py").run()
+    assert at.selectbox(key="assessment").value != first.id, "the choice is kept over pages"
     gone = run("map", lambda at: at.query_params.update({"assessment": "gone"}))
     assert "There is no assessment gone" in words(gone)
+
+
+def test_two_assessments_of_one_name_can_be_told_apart(run: Run, tmp_path: Path) -> None:
+    both = {an_assessed_town(tmp_path, a_town(5, cols), name="twice").id for cols in (5, 6)}
+    at = run("map")
+    shown = at.selectbox(key="assessment")
+    assert len(set(shown.options)) == 2
+    picked = {shown.value}
+    other = next(name for name in shown.options if shown.value[:6] not in name)
+    picked.add(shown.select(other).run().selectbox(key="assessment").value)
+    assert picked == both
 
 
 @pytest.mark.parametrize(
