@@ -95,7 +95,8 @@ def test_a_config_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_a_server_starts_from_the_file_and_follows_it(tmp_path: Path) -> None:
     for version in (1, 2):
         fake_version(tmp_path, "m", version)
-    text = "model_config_list {{ config {{ name: 'm' base_path: '{root}/m' model_version_policy {{ all {{}} }} {labels} }} }}"
+    entry = "config {{ name: 'm' base_path: '{root}/m' model_version_policy {{ all {{}} }} {labels} }}"
+    text = f"model_config_list {{{{ {entry} }}}}"
     file = write(tmp_path, text.format(root=tmp_path, labels="version_labels { key: 'stable' value: 1 }"))
     server = Server(settings("--model_config_file", file, "--model_config_file_poll_wait_seconds", 1), FakeEngine())
     server.start()

@@ -19,6 +19,7 @@ from atalaya_serving.tfs.tensors import tf_name
 
 Tensors = dict[str, tuple[str, Tensor]]
 _EXACT_INTEGERS = {"FP32": 2**24 - 1, "FP64": 2**53 - 1}
+_MOST_DIMENSIONS = 32
 _LARGEST = {"FP32": float(np.finfo(np.float32).max), "FP64": float(np.finfo(np.float64).max)}
 _READABLE = frozenset({"FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT32", "UINT64", "BOOL", BYTES})
 
@@ -29,8 +30,10 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise InvalidRequest("JSON Parse error: The document is empty")
     try:
         raw = json.loads(body)
+        if b"\\u" in body:
+            json.dumps(raw, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"JSON Parse error: {error}") from error
+        raise InvalidRequest(f"JSON Parse error: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise InvalidRequest(f"JSON Value: {told(raw)} Is not object")
     return raw
@@ -157,7 +160,8 @@ def dense(value: Any, datatype: str) -> Tensor:
 def _large_integers(value: Any, datatype: str) -> Tensor:
     """What numpy took for floats or objects because it goes beyond int64. Raises InvalidRequest."""
     try:
-        return np.array(value, NUMPY[datatype])
+        with np.errstate(over="ignore"):
+            return np.array(value, NUMPY[datatype])
     except (ValueError, OverflowError, TypeError) as error:
         raise InvalidRequest(f"JSON Value: {told(value)} is not of expected type: {tf_name(datatype)}") from error
 
@@ -214,6 +218,8 @@ def _shape(value: Any) -> tuple[int, ...]:
     """The shape that the first elements promise."""
     shape = []
     while isinstance(value, list):
+        if len(shape) == _MOST_DIMENSIONS:
+            raise InvalidRequest(f"Encountered list at unexpected level: {len(shape)} expected < {len(shape)}")
         shape.append(len(value))
         value = value[0] if value else None
     return tuple(shape)

@@ -28,7 +28,7 @@ from atalaya_serving.tfs.messages import (
 from atalaya_serving.tfs.predict import SIGNATURE_DEF, predict_signature
 from atalaya_serving.tfs.signatures import signatures_of
 
-_MODEL = r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_MODEL = r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 _COMPUTE = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE)
 _TELL = re.compile(_MODEL + r"(?P<metadata>/metadata)?", re.IGNORECASE)
 _CALL = Call("tfs-rest")
@@ -101,7 +101,7 @@ class TfsRest:
 def _fill(spec: Any, found: "re.Match[str]") -> Any:
     spec.name = found["model"]
     if found["version"] is not None:
-        if int(found["version"]) >= 2**63:
+        if len(found["version"]) > 19 or int(found["version"]) >= 2**63:
             raise InvalidRequest(f"Failed to convert version: {found['version']} to numeric.")
         spec.version.value = int(found["version"])
     elif found["label"] is not None:
