@@ -216,7 +216,7 @@ def is_base64(value: Any) -> bool:
 
 def _shape(value: Any) -> tuple[int, ...]:
     """The shape that the first elements promise."""
-    shape = []
+    shape: list[int] = []
     while isinstance(value, list):
         if len(shape) == _MOST_DIMENSIONS:
             raise InvalidRequest(f"Encountered list at unexpected level: {len(shape)} expected < {len(shape)}")
