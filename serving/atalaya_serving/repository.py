@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from atalaya_serving.engines.base import Engine, LoadOptions
+from atalaya_serving.batching import BatchingExecutor, can_batch
+from atalaya_serving.engines.base import Engine, LoadedModel, LoadOptions
 from atalaya_serving.errors import ModelLoadFailed, ModelNotFound, ModelNotReady
 from atalaya_serving.executor import Executor
 from atalaya_serving.served import ServedVersion, check_manifest, identify
@@ -302,7 +303,7 @@ class ModelRepository:
         model = self._engine.load(folder, options)
         if identity.manifest is not None:
             check_manifest(identity.manifest, model, folder)
-        executor = Executor(f"{settings.name}-{number}", model.slots, self._settings.queue_size)
+        executor = _executor(f"{settings.name}-{number}", model, self._settings)
         return ServedVersion(settings.name, number, model, executor, identity.digest, identity.manifest)
 
     def _has_changed(self, model: _Model, served: ServedVersion) -> bool:
@@ -356,6 +357,13 @@ class ModelRepository:
         return ModelNotFound(f"model {name!r} has no version {version!r} here; it serves: {ready}.")
 
 
+def _executor(name: str, model: LoadedModel, settings: Settings) -> Executor:
+    batching = settings.tfs.batching
+    if batching is None or not can_batch(model):
+        return Executor(name, model.slots, settings.queue_size)
+    return BatchingExecutor(name, model.slots, batching.max_enqueued or settings.queue_size, batching)
+
+
 def load_options(model: ModelSettings, settings: Settings) -> LoadOptions:
     """What the engine is told, from the model's and the server's settings."""
     cache = {"CACHE_DIR": str(settings.cache_dir)} if settings.cache_dir else {}
@@ -363,7 +371,7 @@ def load_options(model: ModelSettings, settings: Settings) -> LoadOptions:
         device=model.device,
         hint=settings.hint,
         precision=settings.precision,
-        slots=model.slots,
+        slots=model.slots or (settings.tfs.batching.threads if settings.tfs.batching else None),
         batch_size=model.batch_size,
         shapes=model.shapes,
         properties=cache | dict(model.properties),

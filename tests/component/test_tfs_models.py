@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import builders_tfs as tfs
+from atalaya_serving.batching import Batching
 from atalaya_serving.engines.choice import Engines
 from atalaya_serving.policies import ALL, VersionPolicy
 from atalaya_serving.server import Server
@@ -252,6 +253,19 @@ def test_labels_move_under_load_without_a_failed_call(tmp_path: Path, backend: s
     assert wrong == []
     assert set(answered) == {1, 2, 3}
     assert sum(answered.values()) > 100
+
+
+def test_calls_that_wait_are_computed_as_one_batch(tmp_path: Path) -> None:
+    tfs.save_half(tmp_path, "half")
+    batching = TfsSettings(batching=Batching(max_rows=32, timeout_seconds=0.2, threads=1))
+    given = ModelSettings("half", tmp_path / "half")
+    with serving(Engines(), given, backend="tensorflow", tfs=batching) as (server, stubs):
+        requests = [tfs.predict_request("half", x=np.full((rows, 4), rows, np.float32)) for rows in range(1, 7)]
+        futures = [stubs.prediction.Predict.future(request, timeout=20) for request in requests]
+        for rows, future in enumerate(futures, start=1):
+            assert tfs.arrays(future.result())["y"].tolist() == [[rows / 2 + 2] * 4] * rows
+        metrics = httpx.get(f"http://{server.rest.address}/metrics").text
+    assert 'atalaya_inferences_total{model="half",version="1"} 21.0' in metrics
 
 
 def test_calls_that_wait_past_their_deadline_are_never_computed(tmp_path: Path) -> None:

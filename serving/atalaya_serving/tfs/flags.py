@@ -4,6 +4,9 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from atalaya_serving.batching import Batching
+from atalaya_serving.errors import SettingsError
+
 
 @dataclass(frozen=True)
 class TfsSettings:
@@ -15,6 +18,7 @@ class TfsSettings:
     monitoring_config_file: Path | None = None
     intra_op_threads: int = 0
     inter_op_threads: int = 0
+    batching: Batching | None = None
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +41,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--monitoring_config_file", type=Path, help="text proto: prometheus_config with the path of /metrics"
     )
+    group.add_argument("--enable_batching", action="store_true", help="gather waiting calls into one batch")
+    group.add_argument(
+        "--batching_parameters_file", type=Path, help="text proto: max_batch_size, batch_timeout_micros, …"
+    )
     group.add_argument(
         "--tensorflow_intra_op_parallelism", type=_count, default=0, help="threads of one operation; 0 is automatic"
     )
@@ -54,7 +62,18 @@ def tfs_settings(given: argparse.Namespace) -> TfsSettings:
         monitoring_config_file=given.monitoring_config_file,
         intra_op_threads=given.tensorflow_intra_op_parallelism,
         inter_op_threads=given.tensorflow_inter_op_parallelism,
+        batching=_batching(given.enable_batching, given.batching_parameters_file),
     )
+
+
+def _batching(is_enabled: bool, file: Path | None) -> Batching | None:
+    if file is None:
+        return Batching() if is_enabled else None
+    if not is_enabled:
+        raise SettingsError("--batching_parameters_file without --enable_batching does nothing; give both.")
+    from atalaya_serving.tfs.model_config import read_batching
+
+    return read_batching(file)
 
 
 def _count(text: str) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
+from atalaya_serving.batching import Batching
 from atalaya_serving.engines.base import Backend
 from atalaya_serving.errors import SettingsError
 from atalaya_serving.policies import ALL, LATEST, VersionPolicy
@@ -39,9 +40,24 @@ def read_monitoring_path(path: Path) -> str | None:
     return (config.path or "/monitoring/prometheus/metrics") if config.enable else None
 
 
-def read_batching(path: Path) -> Any:
-    """The BatchingParameters of --batching_parameters_file. Raises SettingsError."""
-    return _read(path, BatchingParameters(), "--batching_parameters_file")
+def read_batching(path: Path) -> Batching:
+    """What --batching_parameters_file asks for. Raises SettingsError."""
+    told = _read(path, BatchingParameters(), "--batching_parameters_file")
+    most = told.max_batch_size.value if told.HasField("max_batch_size") else Batching.max_rows
+    allowed = tuple(told.allowed_batch_sizes)
+    if most < 1 or told.batch_timeout_micros.value < 0:
+        raise SettingsError(f"{path}: max_batch_size is at least 1 and batch_timeout_micros at least 0; correct them.")
+    if allowed and (list(allowed) != sorted(set(allowed)) or allowed[0] < 1 or allowed[-1] != most):
+        raise SettingsError(f"{path}: allowed_batch_sizes must rise and end with max_batch_size; correct them.")
+    if told.pad_variable_length_inputs:
+        raise SettingsError(f"{path}: pad_variable_length_inputs is not supported; send inputs of one shape.")
+    return Batching(
+        most,
+        told.batch_timeout_micros.value / 1e6,
+        allowed,
+        told.num_batch_threads.value or None,
+        told.max_enqueued_batches.value * most if told.HasField("max_enqueued_batches") else None,
+    )
 
 
 def configured(config: Any) -> Configured:
