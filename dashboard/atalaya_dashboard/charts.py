@@ -73,7 +73,7 @@ def damage_map(content: MapContent, look: Look) -> pdk.Deck:
     """The map: the scene below, damage above it, and a ring around what was clicked."""
     layers = [_picture("scene", content.scene, 1.0)] if look.scene else []
     if look.mode == "heat":
-        layers += [_picture("not-assessed", content.hatch, 0.9), _heat_layer(content.cells, look.opacity)]
+        layers += [_picture("not-assessed", content.hatch, 0.9), *_heat_layers(content.cells, look.opacity)]
     elif look.mode == "tiles":
         layers.append(_picture("states", content.states, look.opacity))
         if len(content.tiles) <= MAX_FOOTPRINTS:
@@ -124,19 +124,36 @@ def _picture(name: str, overlay: Overlay | None, opacity: float) -> pdk.Layer | 
     )
 
 
-def _heat_layer(cells: Cells, opacity: float) -> pdk.Layer:
-    """The hexagons, with outlines as long as they are not too many to be drawn again for every click."""
+def _heat_layers(cells: Cells, opacity: float) -> list[pdk.Layer]:
+    """The hexagons to be clicked, and their outlines while they are not too many."""
     colours = heat(np.nan_to_num(cells.share))
     colours[cells.few] = [*FEW, _FEW_ALPHA]
     colours[cells.assessed == 0] = _ALMOST_CLEAR
+    rings = [[[round(lon, 6), round(lat, 6)] for lon, lat in cell_ring(name)] for name in cells.ids]
     data = [
-        {"id": name, "p": [[round(lon, 6), round(lat, 6)] for lon, lat in cell_ring(name)], "c": colour, "t": told}
-        for name, colour, told in zip(cells.ids, colours.tolist(), _cell_words(cells), strict=True)
+        {"id": name, "p": ring, "c": colour, "t": told}
+        for name, ring, colour, told in zip(cells.ids, rings, colours.tolist(), _cell_words(cells), strict=True)
     ]
-    return _polygons(CELLS, data, "@@=c", opacity=opacity, stroked=len(data) <= _MAX_OUTLINES)
+    hexagons = _polygons(CELLS, data, "@@=c", opacity)
+    return [hexagons, _outlines(rings)] if len(rings) <= _MAX_OUTLINES else [hexagons]
 
 
-def _polygons(name: str, data: list[dict[str, Any]], fill: object, opacity: float, stroked: bool) -> pdk.Layer:
+def _outlines(rings: list[list[list[float]]]) -> pdk.Layer:
+    """Outlines in a layer of their own: what can be clicked is drawn again for every click, and lines draw slowly."""
+    return pdk.Layer(
+        "PolygonLayer",
+        id="cell-outlines",
+        data=[{"p": ring} for ring in rings],
+        get_polygon="p",
+        get_line_color=[255, 255, 255, 150],
+        line_width_min_pixels=1,
+        filled=False,
+        stroked=True,
+        pickable=False,
+    )
+
+
+def _polygons(name: str, data: list[dict[str, Any]], fill: object, opacity: float) -> pdk.Layer:
     """Polygons to be clicked. The colour goes to the layer that fills, below the one that Streamlit knows of.
 
     Streamlit repaints what it knows: on a click, the clicked opaque and the others pale. A heatmap must stay as its
@@ -148,9 +165,7 @@ def _polygons(name: str, data: list[dict[str, Any]], fill: object, opacity: floa
         data=data,
         get_polygon="p",
         _sub_layer_props={"fill": {"getFillColor": fill}},
-        get_line_color=[255, 255, 255, 210],
-        line_width_min_pixels=1,
-        stroked=stroked,
+        stroked=False,
         filled=True,
         opacity=opacity,
         pickable=True,
@@ -186,7 +201,7 @@ def _footprint_layer(tiles: TileTable) -> pdk.Layer:
             strict=True,
         )
     ]
-    return _polygons(TILES, data, _ALMOST_CLEAR, opacity=1.0, stroked=False)
+    return _polygons(TILES, data, _ALMOST_CLEAR, opacity=1.0)
 
 
 def _tile_words(tiles: TileTable) -> list[str]:

@@ -4,8 +4,7 @@ AtalayaError
 ├── DashboardError          exit code 1
 │   ├── MetricsUnreadable   an address answers, but not with metrics of ours
 │   ├── PixelsUnavailable   the store does not know where a tile's scene lies
-│   ├── UploadRejected      an uploaded file is empty or is no TIFF
-│   └── AssessmentFailed    `atalaya assess` ended without a map
+│   └── UploadRejected      an uploaded file is empty or is no TIFF
 └── UsageError              (shared) a flag or an environment variable is wrong: exit code 2
 """
 
@@ -26,7 +25,3 @@ class PixelsUnavailable(DashboardError):
 
 class UploadRejected(DashboardError):
     """The uploaded file cannot be a scene; the same file will be rejected again."""
-
-
-class AssessmentFailed(DashboardError):
-    """`atalaya assess` ended without a map; its last line says why."""

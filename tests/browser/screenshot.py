@@ -77,8 +77,12 @@ def prepare(page: Page, given: argparse.Namespace) -> None:
         x, y = (float(part) for part in given.click.split(","))
         box = page.locator(MAP).first.bounding_box()
         assert box is not None
-        page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
-        page.wait_for_timeout(given.wait_ms)
+        opened = page.get_by_role("heading", name="Tile row")
+        for _ in range(10):  # a busy machine may miss a click
+            page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+            page.wait_for_timeout(given.wait_ms)
+            if opened.is_visible():
+                break
 
 
 if __name__ == "__main__":

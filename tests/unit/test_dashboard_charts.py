@@ -62,8 +62,8 @@ def test_the_map_asks_nothing_from_the_network(content: MapContent, mode: Mode) 
 @pytest.mark.parametrize(
     ("look", "expected"),
     [
-        pytest.param(Look("heat"), ["scene", "not-assessed", "cells"], id="heat"),
-        pytest.param(Look("heat", scene=False), ["not-assessed", "cells"], id="heat-without-scene"),
+        pytest.param(Look("heat"), ["scene", "not-assessed", "cells", "cell-outlines"], id="heat"),
+        pytest.param(Look("heat", scene=False), ["not-assessed", "cells", "cell-outlines"], id="heat-without-scene"),
         pytest.param(Look("tiles"), ["scene", "states", "tiles"], id="tiles"),
         pytest.param(Look("scene"), ["scene"], id="scene"),
     ],
@@ -92,6 +92,7 @@ def test_a_click_leaves_the_colours_as_the_legend_says(content: MapContent) -> N
     for mode, name in (("heat", "cells"), ("tiles", "tiles")):
         layer = layers(content, Look(mode))[name]  # type: ignore[arg-type]
         assert layer["pickable"] is True
+        assert layer["stroked"] is False, "lines make a click slow without a graphics card"
         assert "getFillColor" not in layer
         assert "getFillColor" in layer["_subLayerProps"]["fill"]
 
