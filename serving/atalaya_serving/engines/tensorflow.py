@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from atalaya_serving.datatypes import BF16, BYTES, NUMPY, Tensor
 from atalaya_serving.engines.base import DEFAULT_SIGNATURE, LoadOptions, Signature, Slot, TensorSpec
@@ -23,6 +24,7 @@ _DATATYPES = {
     "int16": "INT16", "int32": "INT32", "int64": "INT64", "float16": "FP16", "bfloat16": BF16, "float32": "FP32",
     "float64": "FP64", "string": BYTES,
 }  # fmt: skip
+_UNREADABLE = (DecodeError, OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError)
 _FOLDERS = (".", "saved_model", "model.savedmodel")
 
 
@@ -41,7 +43,7 @@ class TensorFlowEngine:
         try:
             definitions = _signature_definitions(tf, where)
             loaded = tf.saved_model.load(str(where))
-        except (OSError, ValueError, RuntimeError, KeyError, tf.errors.OpError) as error:
+        except (*_UNREADABLE, tf.errors.OpError) as error:
             raise ModelLoadFailed(
                 f"{where} is not a SavedModel that TensorFlow can load: {_one_line(error)}; export it again."
             ) from error
@@ -168,7 +170,9 @@ def _warm_up(slot: TensorFlowSlot, signature: str, specs: Sequence[TensorSpec]) 
 
 
 def _one_line(error: Exception, limit: int = 300) -> str:
-    """TensorFlow's message on one line, without the trace of graph nodes that follows it."""
-    text = str(getattr(error, "message", None) or error).partition("\n\n")[0]
-    told = " ".join(text.split()) or type(error).__name__
+    """TensorFlow's message on one line: it stands before the first [[{{node …}}]], below a trace where there is one."""
+    text = str(getattr(error, "message", None) or error)
+    before_node = text.partition("[[{{node")[0].strip().splitlines()
+    told = before_node[-1].strip() if "[[{{node" in text and before_node else text.partition("\n\n")[0]
+    told = " ".join(told.split()) or type(error).__name__
     return told if len(told) <= limit else told[: limit - 1] + "…"
