@@ -125,7 +125,8 @@ def touching_groups(tiles: NDArray[np.uint8]) -> NDArray[np.int64]:
     facing = ((pixels[:, :, -1], pixels[:, :, 0]), (pixels[:, -1, :], pixels[:, 0, :]))
     touching = np.zeros((len(tiles), len(tiles)), bool)
     for one, other in facing:
-        alike = _standardised(one) @ _standardised(other).T > EDGE_CORRELATION
+        # Not `@`: after openvino.convert_model a threaded OpenBLAS product spins for ever (numpy 2.4, openvino 2026.4).
+        alike = np.einsum("ik,jk->ij", _standardised(one), _standardised(other)) > EDGE_CORRELATION
         for row, column in np.argwhere(alike):
             touching[row, column] |= bool(np.abs(one[row] - other[column]).mean() < EDGE_DIFFERENCE)
     np.fill_diagonal(touching, False)

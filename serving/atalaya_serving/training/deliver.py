@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from atalaya_serving.training import export, networks
 from atalaya_serving.training.dataset import Examples, touching_groups
@@ -31,7 +30,6 @@ from atalaya_spec.errors import UsageError
 
 PRECISIONS = {"ir-fp16": "fp16", "ir-fp32": "fp32", "ir-int8": "int8", "saved-model": "fp32"}
 SUFFIXES = {"ir-fp16": "", "ir-fp32": "-fp32", "ir-int8": "-int8", "saved-model": "-tf"}
-QUANTISATION_TILES = 100
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def deliver(request: ExportRequest) -> list[Delivered]:
         if fmt == "saved-model":
             export.save_saved_model(export.serving_model(logits, own.calibration()), folder)
         else:
-            source = export.quantised(graph, _quantisation_tiles(request.examples)) if fmt == "ir-int8" else graph
+            source = export.quantised(graph, request.examples.tiles) if fmt == "ir-int8" else graph
             export.save_ir(export.with_calibration(source, own.calibration()), folder, fp16=fmt == "ir-fp16")
         delivered.append(_publish(request, fmt, folder, own, found))
     return delivered
@@ -169,7 +167,7 @@ def quantised_out_of_fold(request: ExportRequest, run: dict[str, Any]) -> OutOfF
     for split in dealt:
         model = load_fitted(run["fit"]["network"], request.run / "folds" / split.folder_name)
         learnt = request.examples.at(split.learn)
-        int8 = export.quantised(export.logit_graph(model), _quantisation_tiles(learnt))
+        int8 = export.quantised(export.logit_graph(model), learnt.tiles)
         compiled = ov.Core().compile_model(int8, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         table[split.repeat, split.judge] = compiled(request.examples.tiles[split.judge])[0][:, 0]
     return replace(found, logits=table)
@@ -187,8 +185,3 @@ def measure_speed(file: Path) -> dict[str, Any]:
     baseline = export.logit_graph(networks.build("thesis2020"))
     model = ov.Core().read_model(file)
     return {precision: asdict(speed_ratio(model, baseline, precision)) for precision in ("f32", "bf16")}
-
-
-def _quantisation_tiles(examples: Examples) -> NDArray[np.uint8]:
-    order = np.random.default_rng(0).permutation(len(examples))[:QUANTISATION_TILES]
-    return examples.tiles[order]
