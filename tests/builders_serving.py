@@ -13,7 +13,7 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from atalaya_serving.datatypes import Tensor
-from atalaya_serving.engines.base import Engine, LoadOptions, Slot, TensorSpec
+from atalaya_serving.engines.base import DEFAULT_SIGNATURE, Engine, LoadOptions, Signature, Slot, TensorSpec
 from atalaya_serving.engines.openvino_slots import OpenVinoEngine
 from atalaya_serving.errors import ModelLoadFailed
 from atalaya_serving.server import Server
@@ -76,7 +76,7 @@ class FakeSlot:
     def __init__(self, engine: "FakeEngine", version: int) -> None:
         self._engine, self._version = engine, version
 
-    def run(self, inputs: Sequence[Tensor], outputs: Sequence[int]) -> list[Tensor]:
+    def run(self, inputs: Sequence[Tensor], outputs: Sequence[int], signature: str = "") -> list[Tensor]:
         engine = self._engine
         with engine.lock:
             engine.computed.append(float(inputs[0].ravel()[0]) if inputs[0].size else 0.0)
@@ -95,6 +95,10 @@ class FakeModel:
     slots: Sequence[Slot]
     platform: str = "fake"
     precision: str = "f32"
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        return {DEFAULT_SIGNATURE: Signature(self.inputs, self.outputs)}
 
 
 @dataclass

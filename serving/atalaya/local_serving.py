@@ -5,6 +5,7 @@ Pure but for looking into model folders. Nothing is passed over in silence: each
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,8 @@ from atalaya_spec.server_versions import (
     CPU,
     INTEL_I915,
     INTEL_XE,
-    KSERVE_V2,
+    OPENVINO,
     TENSORFLOW,
-    TENSORFLOW_SERVING,
     backend_of,
 )
 
@@ -35,6 +35,7 @@ class ServedModel:
     folder: Path
     versions: tuple[int, ...]
     device: str = "CPU"
+    backend: str = OPENVINO
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def served_model(document: Checked, available: Iterable[str]) -> ServedModel:
     spec = document.model.spec
     folder = _folder(document)
     pinned = () if spec.replicas == 0 else resolve_versions(spec.model.versions, folder)
-    return ServedModel(document.model.name, folder, pinned, _OPENVINO_DEVICE[_device(spec, available) or CPU])
+    device = _OPENVINO_DEVICE[_device(spec, available) or CPU]
+    return ServedModel(document.model.name, folder, pinned, device, backend_of(spec.engine, spec.backend))
 
 
 def resolve_versions(wanted: Versions, folder: Path) -> tuple[int, ...]:
@@ -110,6 +112,7 @@ def server_config(models: Iterable[ServedModel]) -> dict[str, Any]:
             "base_path": str(model.folder),
             "model_version_policy": {"specific": {"versions": list(model.versions)}},
             "target_device": model.device,
+            **({"backend": model.backend} if model.backend != OPENVINO else {}),
         }
         for model in models
     ]
@@ -127,23 +130,31 @@ def _with_local_findings(document: Checked, available: Iterable[str]) -> Checked
 
 def _refusals(document: Checked, spec: Spec, available: tuple[str, ...]) -> Iterator[Problem]:
     uri = spec.model.uri
+    pinned: tuple[int, ...] = ()
     if not uri.is_local:
         yield Problem("spec.model.uri", f"`atalaya up` does not fetch models yet, so {uri.scheme}:// cannot be served",
                       "copy the model's folder here and write its path")  # fmt: skip
     else:
         try:
-            resolve_versions(spec.model.versions, _folder(document))
+            pinned = resolve_versions(spec.model.versions, _folder(document))
         except Refused as refused:
             path = "spec.model.versions" if _versions_with_files(_folder(document)) else "spec.model.uri"
             yield Problem(path, refused.fact, refused.next_step)
     if backend_of(spec.engine, spec.backend) == TENSORFLOW:
-        field = "spec.backend" if spec.backend else "spec.engine"
-        yield Problem(field, "`atalaya up` has no TensorFlow backend yet",
-                      "write engine: openvino, which reads SavedModels too")  # fmt: skip
-    if spec.protocols == (TENSORFLOW_SERVING,):
-        yield Problem("spec.protocols", f"`atalaya up` does not speak {TENSORFLOW_SERVING} yet", f"add {KSERVE_V2}")
+        yield from _tensorflow_refusals(spec, [_folder(document) / str(version) for version in pinned])
     if _device(spec, available) is None:
         yield Problem("spec.devices", f"none of {', '.join(spec.devices)} is on this machine", f"add {CPU}")
+
+
+def _tensorflow_refusals(spec: Spec, version_folders: Iterable[Path]) -> Iterator[Problem]:
+    if find_spec("tensorflow") is None:
+        field = "spec.backend" if spec.backend else "spec.engine"
+        yield Problem(field, "TensorFlow is not installed here",
+                      "install atalaya[tensorflow], or write engine: openvino, which reads SavedModels")  # fmt: skip
+    for folder in version_folders:
+        if not (folder / "saved_model.pb").is_file():
+            yield Problem("spec.model.uri", f"{folder} has no saved_model.pb, which TensorFlow needs",
+                          "export a SavedModel, or write engine: openvino")  # fmt: skip
 
 
 def _notes(model: InferenceModel, available: tuple[str, ...]) -> Iterator[Problem]:
@@ -160,8 +171,6 @@ def _notes(model: InferenceModel, available: tuple[str, ...]) -> Iterator[Proble
     if spec.engine_version or spec.image:
         field = "spec.engineVersion" if spec.engine_version else "spec.image"
         yield Problem(field, "no container runs here", "our own server serves the model")
-    if TENSORFLOW_SERVING in (spec.protocols or ()):
-        yield Problem("spec.protocols", f"{TENSORFLOW_SERVING} is not spoken here yet", f"clients use {KSERVE_V2}")
     if spec.batching:
         yield Problem("spec.batching", "batches are not gathered here", "send several images in a request instead")
     device = _device(spec, available)

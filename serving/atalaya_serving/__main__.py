@@ -12,12 +12,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = parse_settings(sys.argv[1:] if arguments is None else arguments)
         from atalaya_serving import logs
-        from atalaya_serving.engines.openvino_slots import OpenVinoEngine
+        from atalaya_serving.engines.choice import Engines
         from atalaya_serving.server import Server, keep_freed_memory
 
         keep_freed_memory()
         logs.set_up(settings.log_level, settings.log_format)
-        server = Server(settings, OpenVinoEngine())
+        tfs = settings.tfs
+        server = Server(settings, Engines(tfs.intra_op_threads, tfs.inter_op_threads))
     except SettingsError as error:
         print(f"atalaya_serving: error: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
         return error.exit_code

@@ -41,6 +41,8 @@ class InferRequest:
     deadline: float = NO_DEADLINE
     is_cancelled: Callable[[], bool] | None = None
     arrived_at: float = field(default_factory=time.monotonic)
+    signature: str = ""
+    """One of the model's signatures; KServe v2 knows only the default one."""
 
 
 @dataclass(slots=True)
@@ -118,9 +120,10 @@ class Dataplane:
             time.sleep(_IDLE_POLL_SECONDS)
 
     def _submit(self, served: ServedVersion, request: InferRequest, receive: Receiver) -> None:
-        inputs = bind_inputs(served, request.inputs)
-        positions = bind_outputs(served, request.outputs)
-        specs = served.model.outputs
+        signature = served.model.signatures[request.signature] if request.signature else served.model
+        specs = signature.outputs
+        inputs = bind_inputs(served, request.inputs, signature.inputs)
+        positions = bind_outputs(served, request.outputs, specs)
 
         def done(outcome: Outcome) -> None:
             outputs = [specs[position] for position in positions]
@@ -129,7 +132,16 @@ class Dataplane:
 
         rows = inputs[0].shape[0] if inputs and inputs[0].ndim else 1
         served.executor.submit(
-            Job(inputs, positions, rows, done, request.deadline, request.is_cancelled, request.arrived_at)
+            Job(
+                inputs,
+                positions,
+                rows,
+                done,
+                request.deadline,
+                request.is_cancelled,
+                request.arrived_at,
+                request.signature,
+            )
         )
 
     def _answer(self, reply: InferReply, execution: Execution | None, receive: Receiver) -> None:
@@ -143,9 +155,8 @@ class Dataplane:
             stats.record(request.protocol, code, time.monotonic() - request.arrived_at, execution)
 
 
-def bind_inputs(served: ServedVersion, given: Sequence[InputTensor]) -> list[Tensor]:
-    """The given tensors in the model's order. Raises InvalidRequest that says what the model takes."""
-    specs = served.model.inputs
+def bind_inputs(served: ServedVersion, given: Sequence[InputTensor], specs: Sequence[TensorSpec]) -> list[Tensor]:
+    """The given tensors in the order of `specs`. Raises InvalidRequest that says what the model takes."""
     if len(given) == 1 and len(specs) == 1 and given[0].name == specs[0].name:
         check_tensor(served, specs[0], given[0])
         return [given[0].data]
@@ -170,9 +181,8 @@ def bind_inputs(served: ServedVersion, given: Sequence[InputTensor]) -> list[Ten
     return bound
 
 
-def bind_outputs(served: ServedVersion, names: Sequence[str]) -> list[int]:
+def bind_outputs(served: ServedVersion, names: Sequence[str], specs: Sequence[TensorSpec]) -> list[int]:
     """The positions of the outputs asked for; all when none is named. Raises InvalidRequest."""
-    specs = served.model.outputs
     if not names:
         return list(range(len(specs)))
     positions: Mapping[str, int] = {

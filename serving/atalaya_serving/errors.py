@@ -8,8 +8,10 @@ ServingError                    (an AtalayaError: exit code 1)
 ├── QueueFull                   more calls wait than the server may hold            retry with backoff
 ├── DeadlineExpired             the caller's time is over; nothing was computed     retry with more time
 ├── CallCancelled               the caller went away; nothing was computed          -
+├── PreconditionFailed          right in itself, but not in the state of the model  do not retry unchanged
 ├── NotSupported                a call or option that this server does not have     do not retry
 ├── InferenceFailed             the engine failed on a valid request                retry once
+├── ReloadFailed                a model of a new config did not become available    do not retry unchanged
 ├── ModelLoadFailed             a version cannot be served; the old one goes on     do not retry unchanged
 ├── ServerUnreachable           (client) nobody answers at the endpoint             retry later
 └── ServedVersionChanged        (client) another version answers than at the start  start again
@@ -55,6 +57,10 @@ class CallCancelled(ServingError):
     """The caller cancelled before the inference began, so it was not begun."""
 
 
+class PreconditionFailed(ServingError):
+    """A request that the model, or the server, in its present state cannot take."""
+
+
 class NotSupported(ServingError):
     """A call or an option that this server does not offer."""
 
@@ -65,6 +71,10 @@ class InferenceFailed(ServingError):
 
 class ModelLoadFailed(ServingError):
     """A model file is missing, corrupt, or contradicts its manifest."""
+
+
+class ReloadFailed(ServingError):
+    """A new config was taken, but a new model of it does not serve."""
 
 
 class ServerUnreachable(ServingError):
@@ -95,9 +105,11 @@ CODES: dict[type[ServingError], Code] = {
     QueueFull: Code(grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
     DeadlineExpired: Code(grpc.StatusCode.DEADLINE_EXCEEDED, 504),
     CallCancelled: Code(grpc.StatusCode.CANCELLED, 499),
+    PreconditionFailed: Code(grpc.StatusCode.FAILED_PRECONDITION, 400),
     NotSupported: Code(grpc.StatusCode.UNIMPLEMENTED, 501),
     InferenceFailed: Code(grpc.StatusCode.INTERNAL, 500),
     ModelLoadFailed: Code(grpc.StatusCode.FAILED_PRECONDITION, 400),
+    ReloadFailed: Code(grpc.StatusCode.UNKNOWN, 500),
     ServerUnreachable: Code(grpc.StatusCode.UNAVAILABLE, 503),
     ServedVersionChanged: Code(grpc.StatusCode.FAILED_PRECONDITION, 409),
 }

@@ -41,6 +41,7 @@ class Job:
     deadline: float = NO_DEADLINE
     is_cancelled: Callable[[], bool] | None = None
     accepted_at: float = field(default_factory=time.monotonic)
+    signature: str = ""
 
 
 class Closed(Exception):
@@ -94,7 +95,7 @@ class Executor:
                     self._work.notify()
         finally:
             for expired in late:
-                _refuse(expired)
+                refuse(expired)
 
     def close(self) -> None:
         """Take no new job; returns when every accepted one is answered. Not from a slot's thread."""
@@ -115,10 +116,10 @@ class Executor:
         job = self._next(0)
         while job is not None:
             started_at = time.monotonic()
-            if started_at >= job.deadline or (job.is_cancelled is not None and job.is_cancelled()):
-                _refuse(job)
+            if unwanted(job, started_at):
+                refuse(job)
             else:
-                _finish(job, _run(slot, job, started_at))
+                finish(job, run_job(slot, job, started_at))
             del job  # its tensors may be large, and the next job may be long in coming
             job = self._next(1)
 
@@ -135,9 +136,15 @@ class Executor:
             return self._queue.popleft()
 
 
-def _run(slot: Slot, job: Job, started_at: float) -> Outcome:
+def unwanted(job: Job, now: float) -> bool:
+    """Whether its deadline is over or its caller has gone."""
+    return now >= job.deadline or (job.is_cancelled is not None and job.is_cancelled())
+
+
+def run_job(slot: Slot, job: Job, started_at: float) -> Outcome:
+    """Compute; whatever the engine does, there is an outcome."""
     try:
-        tensors = slot.run(job.inputs, job.outputs)
+        tensors = slot.run(job.inputs, job.outputs, job.signature)
     except ServingError as error:
         return Outcome(error=error)
     except Exception as error:  # noqa: BLE001 - a slot's thread must live; the call is told what happened
@@ -147,17 +154,19 @@ def _run(slot: Slot, job: Job, started_at: float) -> Outcome:
     return Outcome(tensors, None, Execution(job.rows, started_at - job.accepted_at, took))
 
 
-def _finish(job: Job, outcome: Outcome) -> None:
+def finish(job: Job, outcome: Outcome) -> None:
+    """Hand the outcome over."""
     try:
         job.done(outcome)
     except Exception:  # noqa: BLE001 - a slot's thread must live, whatever a transport does with the answer
         _log.exception("an answer could not be handed over")
 
 
-def _refuse(job: Job) -> None:
+def refuse(job: Job) -> None:
+    """Answer an unwanted job."""
     waited_ms = 1000 * (time.monotonic() - job.accepted_at)
     if time.monotonic() >= job.deadline:
         told = f"the deadline passed after {waited_ms:.0f} ms in the queue; nothing was computed; allow more time."
-        _finish(job, Outcome(error=DeadlineExpired(told)))
+        finish(job, Outcome(error=DeadlineExpired(told)))
     else:
-        _finish(job, Outcome(error=CallCancelled(f"the caller left after {waited_ms:.0f} ms in the queue.")))
+        finish(job, Outcome(error=CallCancelled(f"the caller left after {waited_ms:.0f} ms in the queue.")))

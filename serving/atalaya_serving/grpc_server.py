@@ -3,7 +3,7 @@
 # ruff: noqa: N802 - signatures and names are the framework's
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -76,14 +76,23 @@ class _GenericOnly:
 class GrpcServer:
     """The listening gRPC server."""
 
-    def __init__(self, settings: Settings, dataplane: Dataplane, *, fast: bool = True) -> None:
-        """Bind the port. Raises SettingsError when it is taken."""
+    def __init__(
+        self,
+        settings: Settings,
+        dataplane: Dataplane,
+        *,
+        fast: bool = True,
+        more: Sequence[Callable[[grpc.Server], None]] = (),
+    ) -> None:
+        """Bind the port; each of `more` registers another service. Raises SettingsError when the port is taken."""
         pool = ThreadPoolExecutor(settings.grpc_threads, thread_name_prefix="grpc")
         self._server = grpc.server(pool, options=_options(settings))
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
             InferenceService(dataplane), _GenericOnly(self._server)
         )
         health_pb2_grpc.add_HealthServicer_to_server(Health(dataplane), self._server)
+        for register in more:
+            register(self._server)
         self._start_fast = grpc_fast.attach(self._server, dataplane) if fast else None
         self.address = f"{settings.grpc_address}:{settings.grpc_port}"
         try:

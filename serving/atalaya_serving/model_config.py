@@ -17,8 +17,12 @@ def model_config(served: ServedVersion) -> Any:
     specs = (*served.model.inputs, *served.model.outputs)
     is_batched = bool(specs) and all(spec.shape[:1] == (-1,) for spec in specs)
     skip = 1 if is_batched else 0
+    platform = served.model.platform.lower()
     config = model_config_pb2.ModelConfig(
-        name=served.name, platform="openvino", backend="openvino", max_batch_size=2**16 if is_batched else 0
+        name=served.name,
+        platform=platform,
+        backend=platform.partition("_")[0],
+        max_batch_size=2**16 if is_batched else 0,
     )
     for spec in served.model.inputs:
         config.input.add(name=spec.name, data_type=f"TYPE_{_triton(spec.datatype)}", dims=spec.shape[skip:])

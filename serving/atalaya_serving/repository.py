@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from atalaya_serving.engines.base import Engine, LoadOptions
+from atalaya_serving.batching import BatchingExecutor, can_batch
+from atalaya_serving.engines.base import Engine, LoadedModel, LoadOptions
 from atalaya_serving.errors import ModelLoadFailed, ModelNotFound, ModelNotReady
 from atalaya_serving.executor import Executor
 from atalaya_serving.served import ServedVersion, check_manifest, identify
@@ -34,6 +35,15 @@ class VersionState:
     version: str
     state: str
     reason: str
+
+
+@dataclass(frozen=True)
+class LifeState:
+    """Where a version stands in its life: LOADING, AVAILABLE, UNLOADING, END; END with a reason was never loaded."""
+
+    version: int
+    state: str
+    reason: str = ""
 
 
 @dataclass
@@ -64,6 +74,8 @@ class ModelRepository:
         self._stopping = threading.Event()
         self._poller: threading.Thread | None = None
         self._retiring: set[threading.Thread] = set()
+        self._past: dict[tuple[str, int], str] = {}
+        """UNLOADING or END, of every version that served once and was retired."""
         self._started = False
         self._find_models()
 
@@ -124,6 +136,34 @@ class ModelRepository:
             if not known:
                 lines.append(VersionState(name, "", "UNAVAILABLE", self._why(model)))
         return lines
+
+    def states(self, name: str) -> list[LifeState]:
+        """Where each version of a model stands that is or was here; nothing for an unknown model."""
+        known = {
+            number: LifeState(number, state) for (model, number), state in list(self._past.items()) if model == name
+        }
+        model = self._models.get(name)
+        if model is not None:
+            known |= {number: LifeState(number, "END", why) for number, (_, why) in list(model.failed.items())}
+            known |= {number: LifeState(number, "LOADING") for number in model.loading}
+            known |= {number: LifeState(number, "AVAILABLE") for number in model.ready}
+        return [state for _, state in sorted(known.items())]
+
+    def configure(self, models: Iterable[ModelSettings]) -> None:
+        """Serve these models instead of those of before; what stays the same serves on untouched."""
+        wanted = {model.name: model for model in models}
+        self._settings = replace(self._settings, model_repository=None)
+        before = self._models
+        self._models = {name: before.get(name) or _Model(settings) for name, settings in wanted.items()}
+        for name, model in self._models.items():
+            with model.changing:
+                model.settings, model.is_unloaded = wanted[name], False
+            self._refresh(model, settled_only=False)
+        for name in before.keys() - wanted.keys():
+            with before[name].changing:
+                before[name].is_unloaded, gone = True, list(before[name].ready.values())
+                before[name].publish({})
+            self._retire(gone)
 
     def load(self, name: str) -> None:
         """Load a model, or look again at its versions. Raises ModelNotFound, or ModelLoadFailed with the reason."""
@@ -263,7 +303,7 @@ class ModelRepository:
         model = self._engine.load(folder, options)
         if identity.manifest is not None:
             check_manifest(identity.manifest, model, folder)
-        executor = Executor(f"{settings.name}-{number}", model.slots, self._settings.queue_size)
+        executor = _executor(f"{settings.name}-{number}", model, self._settings)
         return ServedVersion(settings.name, number, model, executor, identity.digest, identity.manifest)
 
     def _has_changed(self, model: _Model, served: ServedVersion) -> bool:
@@ -287,12 +327,14 @@ class ModelRepository:
 
     def _retire(self, gone: Iterable[ServedVersion]) -> None:
         for served in gone:
+            self._past[served.name, served.version] = "UNLOADING"
             thread = threading.Thread(target=self._drain, args=(served,), name="retire", daemon=True)
             self._retiring.add(thread)
             thread.start()
 
     def _drain(self, served: ServedVersion) -> None:
         served.executor.close()
+        self._past[served.name, served.version] = "END"
         _log.info("version retired", extra={"model": served.name, "version": served.version})
         self._retiring.discard(threading.current_thread())
 
@@ -315,6 +357,13 @@ class ModelRepository:
         return ModelNotFound(f"model {name!r} has no version {version!r} here; it serves: {ready}.")
 
 
+def _executor(name: str, model: LoadedModel, settings: Settings) -> Executor:
+    batching = settings.tfs.batching
+    if batching is None or not can_batch(model):
+        return Executor(name, model.slots, settings.queue_size)
+    return BatchingExecutor(name, model.slots, batching.max_enqueued or settings.queue_size, batching)
+
+
 def load_options(model: ModelSettings, settings: Settings) -> LoadOptions:
     """What the engine is told, from the model's and the server's settings."""
     cache = {"CACHE_DIR": str(settings.cache_dir)} if settings.cache_dir else {}
@@ -322,10 +371,11 @@ def load_options(model: ModelSettings, settings: Settings) -> LoadOptions:
         device=model.device,
         hint=settings.hint,
         precision=settings.precision,
-        slots=model.slots,
+        slots=model.slots or (settings.tfs.batching.threads if settings.tfs.batching else None),
         batch_size=model.batch_size,
         shapes=model.shapes,
         properties=cache | dict(model.properties),
+        backend=model.backend or settings.backend,
     )
 
 

@@ -4,7 +4,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -41,8 +41,8 @@ class RestService:
         self._dataplane, self._repository = dataplane, dataplane.repository
         self._exposition, self._limit = exposition, max_body_bytes
 
-    def app(self) -> Starlette:
-        """The ASGI application."""
+    def app(self, more: Sequence[Route] = ()) -> Starlette:
+        """The ASGI application, with `more` routes of another protocol."""
         model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
         routes = [
             Route("/v2", self.server_metadata),
@@ -58,6 +58,7 @@ class RestService:
             *(Route(f"{base}/stats", self.statistics) for base in (model, version)),
             *(Route(f"{base}/infer", self.infer, methods=["POST"]) for base in (model, version)),
             *(Route(path, self.not_offered, methods=["GET", "POST"]) for path in _NOT_OFFERED),
+            *more,
         ]
         if self._exposition is not None:
             routes.append(Route("/metrics", self.metrics))
@@ -112,7 +113,7 @@ class RestService:
 
     async def index(self, request: Request) -> Response:
         """All versions with their states."""
-        wish = _object(await self._body(request))
+        wish = _object(await self.read_body(request))
         lines = [line for line in self._repository.index() if line.state == "READY" or not wish.get("ready")]
         return JSONResponse(
             [{"name": line.name, "version": line.version, "state": line.state, "reason": line.reason} for line in lines]
@@ -120,14 +121,14 @@ class RestService:
 
     async def load(self, request: Request) -> Response:
         """Load a model, or look again at its versions."""
-        if _object(await self._body(request)).get("parameters"):
+        if _object(await self.read_body(request)).get("parameters"):
             raise NotSupported("a load takes no parameters here; change the model's folder or the config file.")
         await run_in_threadpool(self._repository.load, request.path_params["model"])
         return Response()
 
     async def unload(self, request: Request) -> Response:
         """Take a model out of service."""
-        await self._body(request)
+        await self.read_body(request)
         await run_in_threadpool(self._repository.unload, request.path_params["model"])
         return Response()
 
@@ -148,7 +149,7 @@ class RestService:
         name, version = _named(request)
         empty = InferRequest(name, version, (), protocol="rest")
         try:
-            body = await self._body(request)
+            body = await self.read_body(request)
             asked = await _off_loop(len(body), parse_infer, name, version, body, request.headers.get(HEADER_LENGTH))
         except ServingError as error:
             self._dataplane.refuse(empty, error, _ignore)
@@ -182,7 +183,7 @@ class RestService:
         self._dataplane.infer(asked.request, receive)
         return await answer
 
-    async def _body(self, request: Request) -> bytes:
+    async def read_body(self, request: Request) -> bytes:
         """The whole body, unpacked, never past the limit."""
         told = request.headers.get("content-length", "0")
         parts, size = [], int(told) if told.isdecimal() else 0

@@ -12,9 +12,12 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 from types import FrameType
 
 import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from atalaya_serving.dataplane import Dataplane
 from atalaya_serving.engines.base import Engine
@@ -24,6 +27,12 @@ from atalaya_serving.metrics import exposition
 from atalaya_serving.repository import ModelRepository
 from atalaya_serving.rest_v2 import RestService
 from atalaya_serving.settings import Settings
+from atalaya_serving.tfs.api import TfsApi
+from atalaya_serving.tfs.config_poll import ConfigPoll
+from atalaya_serving.tfs.grpc_service import add_services
+from atalaya_serving.tfs.labels import LabelTable
+from atalaya_serving.tfs.model_config import read_monitoring_path
+from atalaya_serving.tfs.rest_service import TfsRest
 
 _log = logging.getLogger(__name__)
 _REFUSAL_SECONDS = 0.2
@@ -32,7 +41,7 @@ _REFUSAL_SECONDS = 0.2
 class RestServer:
     """uvicorn in a thread of its own."""
 
-    def __init__(self, settings: Settings, service: RestService) -> None:
+    def __init__(self, settings: Settings, app: Starlette) -> None:
         """Bind the port. Raises SettingsError when it is taken."""
         self.address = f"{settings.rest_address}:{settings.rest_port}"
         try:
@@ -43,7 +52,7 @@ class RestServer:
                 " --rest_bind_address."
             ) from error
         config = uvicorn.Config(
-            service.app(),
+            app,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -91,9 +100,21 @@ class Server:
         self.dataplane = Dataplane(self.repository)
         metrics = exposition(self.dataplane, engine) if settings.metrics else None
         service = RestService(self.dataplane, metrics, settings.max_message_bytes)
-        self.grpc = GrpcServer(settings, self.dataplane, fast=fast) if settings.grpc_port else None
-        self.rest = RestServer(settings, service) if settings.rest_port else None
+        self.tfs = TfsApi(self.dataplane, LabelTable(settings.labels), allow_new_labels=settings.tfs.allow_new_labels)
+        more = [partial(add_services, api=self.tfs)]
+        self.grpc = GrpcServer(settings, self.dataplane, fast=fast, more=more) if settings.grpc_port else None
+        routes = TfsRest(self.tfs, service.read_body).routes()
+        if settings.tfs.monitoring_config_file and (path := read_monitoring_path(settings.tfs.monitoring_config_file)):
+            routes.append(Route(path, service.metrics))
+        app = service.app(routes)
+        self.rest = RestServer(settings, app) if settings.rest_port else None
         self._engine = engine
+        told = settings.tfs
+        self._config_poll = (
+            ConfigPoll(told.model_config_file, told.model_config_poll_seconds, self.tfs.models)
+            if told.model_config_file and told.model_config_poll_seconds
+            else None
+        )
 
     def start(self) -> None:
         """Answer health at once, then load the models, then say ready."""
@@ -102,6 +123,8 @@ class Server:
         if self.rest:
             self.rest.start()
         self.repository.start()
+        if self._config_poll:
+            self._config_poll.start()
         addresses = {"grpc": self.grpc and self.grpc.address, "rest": self.rest and self.rest.address}
         told = {key: value for key, value in addresses.items() if value}
         state = "ready" if self.dataplane.is_ready() else "started, but not every model is ready"
@@ -117,6 +140,8 @@ class Server:
         """
         self.dataplane.is_draining = True
         _log.info("draining")
+        if self._config_poll:
+            self._config_poll.stop()
         time.sleep(_REFUSAL_SECONDS)
         self.dataplane.wait_until_idle(self._settings.drain_seconds)
         if self.grpc:

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast, get_args
 
-from atalaya_serving.engines.base import Hint, Precision
+from atalaya_serving.engines.base import Backend, Hint, Precision
 from atalaya_serving.errors import SettingsError
 from atalaya_serving.policies import LATEST, VersionPolicy, parse_policy
+from atalaya_serving.tfs.flags import TfsSettings, add_flags, tfs_settings
 
 DEFAULT_MAX_MESSAGE_BYTES = 64 << 20
 
@@ -26,6 +27,7 @@ class ModelSettings:
     base_path: Path
     policy: VersionPolicy = LATEST
     device: str = "CPU"
+    backend: Backend | None = None
     slots: int | None = None
     batch_size: int | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -57,6 +59,9 @@ class Settings:
     drain_seconds: float = 30.0
     log_level: str = "INFO"
     log_format: str = "auto"
+    backend: Backend = "openvino"
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    tfs: TfsSettings = field(default_factory=TfsSettings)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -94,6 +99,12 @@ def _flags() -> argparse.ArgumentParser:
         choices=("auto", "f32", "bf16", "f16"),
         default="auto",
         help="inference precision; auto takes what the processor does well (other meaning than in OVMS)",
+    )
+    engine.add_argument(
+        "--backend",
+        choices=get_args(Backend),
+        default="openvino",
+        help="the engine of models that do not name one (default openvino; not in OVMS)",
     )
     limits = parser.add_argument_group("threads and limits")
     limits.add_argument(
@@ -137,6 +148,7 @@ def _flags() -> argparse.ArgumentParser:
         choices=("auto", "json", "plain"),
         help="auto: plain on a terminal (not in OVMS)",
     )
+    add_flags(parser)
     return parser
 
 
@@ -150,8 +162,10 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         raise SettingsError("--port 0 and --rest_port 0 leave nothing to listen on; give one of them a port.")
     if given.port and given.port == given.rest_port and given.grpc_bind_address == given.rest_bind_address:
         raise SettingsError(f"--port and --rest_port are both {given.port}; give them different ports.")
+    models, labels = _models(given)
     return Settings(
-        models=_models(given),
+        models=models,
+        labels=labels,
         model_repository=given.model_repository,
         repository_model=_model_by_flags(given, "every model", given.model_repository or Path()),
         grpc_port=given.port,
@@ -170,6 +184,8 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         drain_seconds=given.drain_seconds,
         log_level="DEBUG" if given.log_level == "TRACE" else given.log_level,
         log_format=given.log_format,
+        backend=given.backend,
+        tfs=tfs_settings(given),
     )
 
 
@@ -180,21 +196,29 @@ def _unknown(flag: str, parser: argparse.ArgumentParser) -> str:
     return f"unknown flag {name}; " + (f"did you mean {near[0]}?" if near else "see python -m atalaya_serving --help.")
 
 
-def _models(given: argparse.Namespace) -> tuple[ModelSettings, ...]:
-    sources = [given.config_path, given.model_path or given.model_name, given.model_repository]
+def _models(given: argparse.Namespace) -> tuple[tuple[ModelSettings, ...], Mapping[str, Mapping[str, int]]]:
+    """The models, and the version labels, which only TensorFlow Serving's config knows."""
+    sources = [given.config_path, given.model_path or given.model_name, given.model_repository, given.model_config_file]
     if sum(source is not None for source in sources) != 1:
-        raise SettingsError("give one of --config_path, --model_repository, or --model_name with --model_path.")
+        raise SettingsError(
+            "give one of --config_path, --model_config_file, --model_repository, or --model_name with --model_path."
+        )
+    own = [flag for flag in _MODEL_FLAGS if getattr(given, flag) is not None]
+    if own and (given.config_path or given.model_config_file):
+        file = "--config_path" if given.config_path else "--model_config_file"
+        raise SettingsError(f"--{own[0]} does not go with {file}; put {own[0]} into the model's entry there.")
+    if given.model_config_file:
+        from atalaya_serving.tfs.model_config import read_model_config
+
+        told = read_model_config(given.model_config_file)
+        return told.models, told.labels
     if given.config_path:
-        if own := [flag for flag in _MODEL_FLAGS if getattr(given, flag) is not None]:
-            raise SettingsError(
-                f"--{own[0]} does not go with --config_path; put {own[0]} into the model's entry there."
-            )
-        return models_from_config(given.config_path)
+        return models_from_config(given.config_path), {}
     if given.model_repository:
-        return ()
+        return (), {}
     if not (given.model_name and given.model_path):
         raise SettingsError("--model_name and --model_path go together; give both.")
-    return (_model_by_flags(given, given.model_name, given.model_path),)
+    return (_model_by_flags(given, given.model_name, given.model_path),), {}
 
 
 _MODEL_FLAGS = ("model_version_policy", "target_device", "nireq", "batch_size", "shape", "plugin_config")
@@ -236,6 +260,7 @@ _MODEL_KEYS = (
     "batch_size",
     "shape",
     "plugin_config",
+    "backend",
 )
 
 
@@ -253,6 +278,7 @@ def _model(entry: Mapping[str, Any], where: str, relative_to: Path) -> ModelSett
             base_path=relative_to / str(entry["base_path"]),
             policy=parse_policy(entry.get("model_version_policy")),
             device=str(entry.get("target_device", "CPU")),
+            backend=_backend(entry.get("backend")),
             slots=_positive(str(entry["nireq"])) if entry.get("nireq") else None,
             batch_size=_batch_size(entry.get("batch_size")),
             shapes=_shapes(entry.get("shape")),
@@ -260,6 +286,12 @@ def _model(entry: Mapping[str, Any], where: str, relative_to: Path) -> ModelSett
         )
     except (ValueError, TypeError, AttributeError, argparse.ArgumentTypeError) as error:
         raise SettingsError(f"{where}: {error}; correct it.") from error
+
+
+def _backend(value: Any) -> Backend | None:
+    if value is not None and value not in get_args(Backend):
+        raise ValueError(f"backend {value!r} is none of {', '.join(get_args(Backend))}")
+    return cast(Backend | None, value)
 
 
 def _batch_size(value: Any) -> int | None:

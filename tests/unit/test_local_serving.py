@@ -108,9 +108,8 @@ def test_the_config_pins_versions_in_the_format_of_the_model_server(repository: 
         ({"model": {"uri": "nowhere/m"}}, "nowhere/m is no folder; lay the model's files into"),
         ({"model": {"uri": "repository"}}, "repository has no integer version folder with a model"),
         ({"model": {"uri": "repository/m", "versions": {"specific": [3]}}}, "spec.model.versions: "),
-        ({"engine": "tensorflow"}, "spec.engine: `atalaya up` has no TensorFlow backend yet; write engine: openvino"),
-        ({"engine": "atalaya", "backend": "tensorflow"}, "spec.backend: `atalaya up` has no TensorFlow backend yet"),
-        ({"protocols": ["tensorflow-serving"]}, "does not speak tensorflow-serving yet; add kserve-v2"),
+        ({"engine": "tensorflow"}, "m/10 has no saved_model.pb, which TensorFlow needs; export a SavedModel, or write"),
+        ({"engine": "atalaya", "backend": "tensorflow"}, "m/10 has no saved_model.pb, which TensorFlow needs"),
         ({"devices": ["npu.intel.com/accel"]}, "none of npu.intel.com/accel is on this machine; add cpu"),
         ({"devices": ["gpu.intel.com/xe"]}, "none of gpu.intel.com/xe is on this machine; add cpu"),
         ({"engin": "openvino"}, "did you mean 'engine'?"),
@@ -126,6 +125,26 @@ def test_what_this_machine_cannot_do_is_refused_with_the_reason(
 
 
 @pytest.mark.parametrize(
+    "spec", [{"engine": "tensorflow"}, {"engine": "atalaya", "backend": "tensorflow"}], ids=["engine", "backend"]
+)
+def test_the_backend_tensorflow_is_passed_to_the_server(spec: dict[str, str], repository: Path, tmp_path: Path) -> None:
+    (repository / "m" / "10" / "saved_model.pb").touch()
+    models = served(write(tmp_path, **spec)).models
+    assert models == (ServedModel("m", repository / "m", (10,), backend="tensorflow"),)
+    assert server_config(models)["model_config_list"][0]["config"]["backend"] == "tensorflow"
+
+
+def test_without_tensorflow_its_backend_is_refused(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / "m" / "10" / "saved_model.pb").touch()
+    monkeypatch.setattr("atalaya.local_serving.find_spec", lambda name: None)
+    told = refused(write(tmp_path, engine="atalaya", backend="tensorflow"))
+    assert len(told) == 1
+    assert "spec.backend: TensorFlow is not installed here; install atalaya[tensorflow], or write" in told[0]
+
+
+@pytest.mark.parametrize(
     ("spec", "path"),
     [
         ({"replicas": 3}, "spec.replicas"),
@@ -133,7 +152,6 @@ def test_what_this_machine_cannot_do_is_refused_with_the_reason(
         ({"resources": {"requests": {"memory": "1Gi"}}}, "spec.resources"),
         ({"engineVersion": "2026.3"}, "spec.engineVersion"),
         ({"image": "openvino/model_server:2026.3"}, "spec.image"),
-        ({"protocols": ["kserve-v2", "tensorflow-serving"]}, "spec.protocols"),
         ({"batching": {"maxSize": 8}}, "spec.batching"),
         ({"devices": ["gpu.intel.com/xe", "cpu"]}, "spec.devices"),
     ],

@@ -76,8 +76,9 @@ def say_where(services: "Services") -> None:
     addresses = services.addresses
     rows = [(one, "failed; see above" if why else "ready") for one, why in loaded_versions(services).items()]
     rows += [
-        ("gRPC (KServe v2)", addresses.grpc),
+        ("gRPC (KServe v2, TensorFlow Serving)", addresses.grpc),
         ("REST (KServe v2)", f"{addresses.rest}/v2"),
+        ("REST (TensorFlow Serving)", f"{addresses.rest}/v1"),
         ("metrics", f"{addresses.rest}/metrics"),
         ("logs", str(services.paths.home / "logs")),
     ]

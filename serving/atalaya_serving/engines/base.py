@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from atalaya_serving.datatypes import Tensor
 
 Hint = Literal["THROUGHPUT", "LATENCY"]
+Backend = Literal["openvino", "tensorflow"]
 Precision = Literal["auto", "f32", "bf16", "f16"]
 
 
@@ -26,6 +27,19 @@ class TensorSpec:
     aliases: frozenset[str] = frozenset()
 
 
+PREDICT_METHOD = "tensorflow/serving/predict"
+DEFAULT_SIGNATURE = "serving_default"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One way to call a model. `method` is TensorFlow's name of its kind: predict, classify or regress."""
+
+    inputs: Sequence[TensorSpec]
+    outputs: Sequence[TensorSpec]
+    method: str = PREDICT_METHOD
+
+
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
     """How a version shall be compiled. `shapes` maps an input's name ("" for the only one) to fixed dimensions."""
@@ -37,6 +51,7 @@ class LoadOptions:
     batch_size: int | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
+    backend: Backend = "openvino"
     rows_are_independent: bool = False
     """Whether a row's answer never depends on the other rows of its batch, so that a batch may be run in parts."""
 
@@ -44,10 +59,11 @@ class LoadOptions:
 class Slot(Protocol):
     """One inference at a time, always from the same thread."""
 
-    def run(self, inputs: Sequence[Tensor], outputs: Sequence[int]) -> list[Tensor]:
-        """Run on one tensor an input, in the model's order; give the outputs of these positions.
+    def run(self, inputs: Sequence[Tensor], outputs: Sequence[int], signature: str = "") -> list[Tensor]:
+        """Run on one tensor an input, in the signature's order; give the outputs of these positions.
 
-        The answers may be views that the next run overwrites. Raises InferenceFailed.
+        An empty `signature` is the model's default. The answers may be views that the next run overwrites. Raises
+        InferenceFailed.
         """
 
 
@@ -61,6 +77,10 @@ class LoadedModel(Protocol):
     @property
     def outputs(self) -> Sequence[TensorSpec]:
         """The outputs in the model's order."""
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        """Every way to call it, by name; the default one, which `inputs` and `outputs` tell, may have any name."""
 
     @property
     def platform(self) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import openvino as ov
 
 from atalaya_serving.datatypes import BYTES, NUMPY, Tensor
-from atalaya_serving.engines.base import LoadOptions, Slot, TensorSpec
+from atalaya_serving.engines.base import DEFAULT_SIGNATURE, LoadOptions, Signature, Slot, TensorSpec
 from atalaya_serving.engines.openvino import (
     best_precision,
     compile_read,
@@ -62,6 +62,7 @@ class OpenVinoModel:
     def __init__(self, compiled: ov.CompiledModel, options: LoadOptions) -> None:
         self.inputs = tuple(_spec(port, f"input_{i}") for i, port in enumerate(compiled.inputs))
         self.outputs = tuple(_spec(port, f"output_{i}") for i, port in enumerate(compiled.outputs))
+        self.signatures = {DEFAULT_SIGNATURE: Signature(self.inputs, self.outputs)}
         self.precision = _property(compiled, "INFERENCE_PRECISION_HINT", "unknown")
         count = options.slots or int(_property(compiled, "OPTIMAL_NUMBER_OF_INFER_REQUESTS", "1"))
         made = [OpenVinoSlot(compiled.create_infer_request(), self.inputs, self.outputs) for _ in range(count)]
@@ -84,8 +85,8 @@ class OpenVinoSlot:
         self._set: list[ov.Tensor | None] = [None] * len(inputs)
         self._views: list[Tensor | None] = [None] * len(inputs)
 
-    def run(self, inputs: Sequence[Tensor], outputs: Sequence[int]) -> list[Tensor]:
-        """See Slot.run; the answers are views until the next run."""
+    def run(self, inputs: Sequence[Tensor], outputs: Sequence[int], signature: str = "") -> list[Tensor]:  # noqa: ARG002
+        """See Slot.run; the answers are views until the next run. There is one signature only."""
         rows = inputs[0].shape[0] if inputs[0].ndim else 0
         try:
             if 0 < self.part_rows < rows:

@@ -1,0 +1,135 @@
+"""Gathers the calls that wait into one batch: an executor for models whose first dimension is free.
+
+Worth it where the engine gains more from a batch than the wait costs, as TensorFlow does, or int8. A call that does not
+fit the others, or is larger than a batch may be, runs by itself.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from atalaya_serving.datatypes import Tensor
+from atalaya_serving.engines.base import LoadedModel, Slot
+from atalaya_serving.executor import Executor, Job, Outcome, finish, refuse, run_job, unwanted
+from atalaya_serving.stats import Execution
+
+
+@dataclass(frozen=True)
+class Batching:
+    """At most `max_rows` a batch; it waits up to `timeout_seconds` for more calls.
+
+    With `allowed_rows` a batch is filled up to the next of these sizes, so that an engine meets few shapes. `threads`
+    batches run side by side, and `max_enqueued` may wait; None leaves both to the model's settings.
+    """
+
+    max_rows: int = 1000
+    timeout_seconds: float = 0.0
+    allowed_rows: tuple[int, ...] = ()
+    threads: int | None = None
+    max_enqueued: int | None = None
+
+    def padded(self, rows: int) -> int:
+        """The size in which a batch of `rows` runs."""
+        return next((size for size in self.allowed_rows if size >= rows), rows)
+
+
+def can_batch(model: LoadedModel) -> bool:
+    """Whether every input and output of every signature has a free first dimension."""
+    specs = [spec for one in model.signatures.values() for spec in (*one.inputs, *one.outputs)]
+    return bool(specs) and all(spec.shape[:1] == (-1,) for spec in specs)
+
+
+class BatchingExecutor(Executor):
+    """An executor whose slots run several calls at once."""
+
+    def __init__(self, name: str, slots: Sequence[Slot], capacity: int, batching: Batching) -> None:
+        self._batching = batching
+        super().__init__(name, slots, capacity)
+
+    def _serve(self, slot: Slot) -> None:
+        job = self._next(0)
+        while job is not None:
+            jobs = self._gather(job)
+            started_at = time.monotonic()
+            for late in [one for one in jobs if unwanted(one, started_at)]:
+                refuse(late)
+                jobs.remove(late)
+                self._finished(1)
+            count = len(jobs)
+            if jobs:
+                self._run(slot, jobs, started_at)
+            del job, jobs
+            job = self._next(count)
+
+    def _gather(self, first: Job) -> list[Job]:
+        """Take what fits `first` out of the queue, and wait for more up to the timeout."""
+        jobs, rows = [first], first.rows
+        until = time.monotonic() + self._batching.timeout_seconds
+        with self._lock:
+            while True:
+                fitting = [one for one in self._queue if fit(first, one)]
+                taken = [job for job in fitting if (rows := rows + job.rows) <= self._batching.max_rows]
+                for job in taken:
+                    self._queue.remove(job)
+                jobs += taken
+                left = until - time.monotonic()
+                if rows >= self._batching.max_rows or left <= 0 or self._closing:
+                    break
+                self._idle += 1
+                self._work.wait(left)
+                self._idle -= 1
+            self._running += len(jobs) - 1
+            if self._queue:  # what woke this thread may be another's
+                self._work.notify()
+        return jobs
+
+    def _finished(self, count: int) -> None:
+        with self._lock:
+            self._running -= count
+
+    def _run(self, slot: Slot, jobs: list[Job], started_at: float) -> None:
+        outcomes = _run_together(slot, jobs, self._batching, started_at) if len(jobs) > 1 else None
+        if outcomes is None:  # alone, or one of them spoils the batch: each by itself
+            for job in jobs:
+                finish(job, run_job(slot, job, started_at))
+            return
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            finish(job, outcome)
+
+
+def fit(first: Job, other: Job) -> bool:
+    """Whether two calls can be one: the same signature and outputs, and inputs that differ in their rows only."""
+    return (
+        first.signature == other.signature
+        and list(first.outputs) == list(other.outputs)
+        and all(_same_row(one, two) for one, two in zip(first.inputs, other.inputs, strict=True))
+        and all(tensor.shape[:1] == (job.rows,) for job in (first, other) for tensor in job.inputs)
+    )
+
+
+def _same_row(one: Tensor, two: Tensor) -> bool:
+    return one.ndim > 0 and one.dtype == two.dtype and one.shape[1:] == two.shape[1:]
+
+
+def _run_together(slot: Slot, jobs: Sequence[Job], batching: Batching, started_at: float) -> list[Outcome] | None:
+    """An outcome a job; None when the batch failed or the answers do not come apart by rows."""
+    rows = sum(job.rows for job in jobs)
+    padding = batching.padded(rows) - rows
+    inputs = []
+    for parts in zip(*(job.inputs for job in jobs), strict=True):
+        filling = [np.repeat(parts[0][:1], padding, axis=0)] if padding else []
+        inputs.append(np.concatenate([*parts, *filling]))
+    first = jobs[0]
+    whole = Job(inputs, first.outputs, rows, first.done, signature=first.signature, accepted_at=first.accepted_at)
+    outcome = run_job(slot, whole, started_at)
+    if outcome.error is not None or any(tensor.shape[:1] != (rows + padding,) for tensor in outcome.tensors):
+        return None
+    took = outcome.execution.inference_seconds if outcome.execution else 0.0
+    made, at = [], 0
+    for job in jobs:
+        tensors = [tensor[at : at + job.rows] for tensor in outcome.tensors]
+        made.append(Outcome(tensors, None, Execution(job.rows, started_at - job.accepted_at, took)))
+        at += job.rows
+    return made

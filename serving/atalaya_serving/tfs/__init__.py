@@ -1,0 +1,1 @@
+"""The TensorFlow Serving API over any engine, without tensorflow."""

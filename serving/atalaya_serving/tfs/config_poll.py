@@ -1,0 +1,51 @@
+"""Looks at --model_config_file again and again, and serves what it says when it has changed."""
+
+import logging
+import threading
+from pathlib import Path
+
+from atalaya_serving.errors import ServingError, SettingsError
+from atalaya_serving.tfs.model_config import read_model_config
+from atalaya_serving.tfs.status import ModelApi
+
+_log = logging.getLogger(__name__)
+
+
+class ConfigPoll:
+    """A thread that a wrong file never ends: it is reported once, and what serves goes on serving."""
+
+    def __init__(self, path: Path, seconds: float, api: ModelApi) -> None:
+        self._path, self._seconds, self._api = path, seconds, api
+        self._seen = self._content()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="config-poll", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the file as it is now is what serves already."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, after a change that is under way."""
+        self._stopping.set()
+        self._thread.join()
+
+    def look(self) -> None:
+        """One look."""
+        content = self._content()
+        if content == self._seen:
+            return
+        self._seen = content
+        try:
+            self._api.apply(read_model_config(self._path))
+        except (ServingError, SettingsError) as error:
+            _log.error("config not taken", extra={"file": str(self._path), "reason": str(error)})
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._seconds):
+            self.look()
+
+    def _content(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except OSError:
+            return b""

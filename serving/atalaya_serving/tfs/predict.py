@@ -1,0 +1,144 @@
+"""Predict and GetModelMetadata: tensors in, tensors out, and what a model's signatures are."""
+
+from typing import Any
+
+from atalaya_serving.dataplane import InferRequest, InputTensor
+from atalaya_serving.engines.base import DEFAULT_SIGNATURE, TensorSpec
+from atalaya_serving.errors import InvalidRequest, PreconditionFailed
+from atalaya_serving.served import ServedVersion
+from atalaya_serving.tfs.calls import Answer, Call, Calls, fill_spec
+from atalaya_serving.tfs.messages import (
+    GetModelMetadataResponse,
+    PredictResponse,
+    SignatureDef,
+    SignatureDefMap,
+    TensorInfo,
+)
+from atalaya_serving.tfs.signatures import ServedSignature, signatures_of
+from atalaya_serving.tfs.tensors import data_type, from_proto, tf_name, to_proto
+
+SIGNATURE_DEF = "signature_def"
+
+
+class PredictApi:
+    """The calls that need no tf.Example."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def predict(self, message: Any, call: Call) -> Any:
+        """A PredictResponse. Raises ServingError."""
+        inputs = {name: from_proto(name, proto) for name, proto in message.inputs.items()}
+        answer = self.compute(message.model_spec, inputs, list(message.output_filter), call)
+        response = PredictResponse()
+        fill_spec(response.model_spec, answer.served, message.model_spec.signature_name or DEFAULT_SIGNATURE)
+        signature = predict_signature(answer.served, message.model_spec.signature_name)
+        datatypes = {spec.name: spec.datatype for spec in signature.outputs}
+        for name, tensor in answer.outputs.items():
+            response.outputs[name].CopyFrom(to_proto(datatypes[name], tensor))
+        return response
+
+    def compute(self, spec: Any, inputs: dict[str, tuple[str, Any]], outputs: list[str], call: Call) -> Answer:
+        """The outputs by name; `inputs` maps a name to its datatype and values. Raises ServingError."""
+
+        def prepare(served: ServedVersion) -> InferRequest:
+            signature = predict_signature(served, spec.signature_name)
+            _check_names(signature, set(inputs), outputs)
+            request = call.request()
+            request.signature = signature.name
+            request.inputs = [_input(one, *inputs[one.name]) for one in signature.inputs]
+            request.outputs = outputs
+            return request
+
+        return self._calls.answer(spec, call, prepare)
+
+    def metadata(self, message: Any) -> Any:
+        """A GetModelMetadataResponse. Raises ServingError."""
+        if not message.HasField("model_spec"):
+            raise InvalidRequest("Missing ModelSpec")
+        if not message.metadata_field:
+            raise InvalidRequest("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in message.metadata_field:
+            if field != SIGNATURE_DEF:
+                raise InvalidRequest(f"Metadata field {field} is not supported")
+        served = self._calls.resolve(message.model_spec)
+        response = GetModelMetadataResponse()
+        response.model_spec.name, response.model_spec.version.value = served.name, served.version
+        response.metadata[SIGNATURE_DEF].Pack(signature_map(served))
+        return response
+
+
+def predict_signature(served: ServedVersion, name: str) -> ServedSignature:
+    """The signature that Predict names. Raises PreconditionFailed."""
+    wanted = name or DEFAULT_SIGNATURE
+    signature = signatures_of(served).get(wanted)
+    if signature is None or signature.source is not None:
+        raise PreconditionFailed(f'Serving signature key "{wanted}" not found.')
+    return signature
+
+
+def signature_map(served: ServedVersion) -> Any:
+    """A SignatureDefMap of all a version offers."""
+    told = SignatureDefMap()
+    for name, signature in signatures_of(served).items():
+        told.signature_def[name].CopyFrom(_signature_def(signature))
+    return told
+
+
+def _signature_def(signature: ServedSignature) -> Any:
+    made = SignatureDef(method_name=signature.method)
+    for kind, specs in ((made.inputs, signature.inputs), (made.outputs, signature.outputs)):
+        for spec in specs:
+            kind[spec.name].CopyFrom(_tensor_info(spec))
+    return made
+
+
+def _tensor_info(spec: TensorSpec) -> Any:
+    """The tensor's name is that in the graph where the engine knows it: TensorFlow's end in ":0"."""
+    in_graph = next((alias for alias in sorted(spec.aliases) if ":" in alias), spec.name)
+    info = TensorInfo(name=in_graph, dtype=data_type(spec.datatype))
+    for size in spec.shape:
+        info.tensor_shape.dim.add(size=size)
+    return info
+
+
+def _check_names(signature: ServedSignature, given: set[str], outputs: list[str]) -> None:
+    """Names as TensorFlow Serving checks them: the sets of inputs agree, each output exists and comes once."""
+    wanted = {spec.name for spec in signature.inputs}
+    if given != wanted:
+        missing = ",".join(sorted(wanted - given))
+        if len(given) == len(wanted):
+            alias = sorted(wanted - given)[0]
+            raise InvalidRequest(
+                f"Signature input alias: {alias}(feed name: {_feed_name(signature, alias)}) not found in request and no"
+                f" default value provided. Inputs expected to be in the request {{{','.join(sorted(given))}}}, or"
+                " default input alias set: "
+            )
+        raise InvalidRequest(
+            f"input size does not match signature: {len(given)}!={len(wanted)} len({{{','.join(sorted(given))}}}) !="
+            f" len({{{','.join(sorted(wanted))}}}). Sent extra: {{{','.join(sorted(given - wanted))}}}."
+            f" Missing but required: {{{missing}}}."
+        )
+    known = [spec.name for spec in signature.outputs]
+    for position, alias in enumerate(outputs):
+        if alias not in known:
+            raise InvalidRequest(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set"
+                f" {{{','.join(sorted(known))}}}."
+            )
+        if alias in outputs[:position]:
+            raise InvalidRequest(f"duplicate output tensor alias: {alias}")
+
+
+def _feed_name(signature: ServedSignature, alias: str) -> str:
+    spec = next(spec for spec in signature.inputs if spec.name == alias)
+    return str(_tensor_info(spec).name)
+
+
+def _input(spec: TensorSpec, datatype: str, tensor: Any) -> InputTensor:
+    """Hold dtype and shape against the signature, in TensorFlow's words."""
+    if datatype != spec.datatype:
+        raise InvalidRequest(
+            f"Expects arg[0] to be {tf_name(spec.datatype)} but {tf_name(datatype)} is provided (input {spec.name})"
+        )
+    return InputTensor(spec.name, datatype, tensor)

@@ -1,0 +1,170 @@
+"""Waiting calls become one batch, and each gets its own rows of the answer."""
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atalaya_serving.batching import Batching, BatchingExecutor
+from atalaya_serving.errors import DeadlineExpired, InvalidRequest, SettingsError
+from atalaya_serving.executor import NO_DEADLINE, Job, Outcome
+from atalaya_serving.settings import parse_settings
+
+
+class Doubling:
+    """y = 2 x; notes the rows of each run, holds while `gate` is closed, refuses what is negative."""
+
+    def __init__(self) -> None:
+        self.runs: list[int] = []
+        self.gate = threading.Event()
+
+    def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[int], signature: str = "") -> list[np.ndarray]:
+        self.gate.wait(10)
+        self.runs.append(len(inputs[0]))
+        if (inputs[0] < 0).any():
+            raise InvalidRequest("negative")
+        return [2 * inputs[0]]
+
+
+class Calls:
+    """Submits jobs to a batching executor whose only slot is held by a first call."""
+
+    def __init__(self, batching: Batching) -> None:
+        self.slot = Doubling()
+        self.executor = BatchingExecutor("m-1", [self.slot], 100, batching)
+        self.answers: dict[int, Outcome] = {}
+        self.send(0)
+        while self.executor.running == 0 or self.executor.depth:
+            time.sleep(0.001)
+        time.sleep(batching.timeout_seconds + 0.02)
+
+    def send(
+        self, value: int, rows: int = 1, width: int = 2, deadline: float = NO_DEADLINE, signature: str = ""
+    ) -> None:
+        def done(outcome: Outcome) -> None:
+            outcome.tensors = [tensor.copy() for tensor in outcome.tensors]
+            self.answers[value] = outcome
+
+        tensor = np.full((rows, width), value, np.float32)
+        self.executor.submit(Job([tensor], [0], rows, done, deadline, signature=signature))
+
+    def answered(self) -> dict[int, Outcome]:
+        self.slot.gate.set()
+        self.executor.close()
+        return self.answers
+
+
+def test_waiting_calls_run_as_one_batch_and_get_their_own_rows() -> None:
+    calls = Calls(Batching(max_rows=8))
+    for value, rows in ((1, 1), (2, 3), (3, 2)):
+        calls.send(value, rows)
+    answers = calls.answered()
+    assert calls.slot.runs == [1, 6]
+    for value, rows in ((1, 1), (2, 3), (3, 2)):
+        assert answers[value].tensors[0].tolist() == [[2.0 * value] * 2] * rows
+        assert answers[value].execution is not None
+        assert answers[value].execution.rows == rows
+
+
+def test_a_batch_is_never_larger_than_allowed() -> None:
+    calls = Calls(Batching(max_rows=4))
+    for value in range(1, 7):
+        calls.send(value)
+    calls.send(7, rows=9)
+    answers = calls.answered()
+    assert calls.slot.runs == [1, 4, 2, 9]
+    assert set(answers) == set(range(8))
+
+
+def test_a_batch_is_filled_up_to_an_allowed_size() -> None:
+    calls = Calls(Batching(max_rows=8, allowed_rows=(2, 4, 8)))
+    for value in (1, 2, 3):
+        calls.send(value)
+    answers = calls.answered()
+    assert calls.slot.runs == [1, 4]
+    assert [answers[value].tensors[0].shape for value in (1, 2, 3)] == [(1, 2)] * 3
+
+
+def test_what_does_not_fit_together_runs_apart() -> None:
+    calls = Calls(Batching(max_rows=8))
+    calls.send(1)
+    calls.send(2, width=3)
+    calls.send(3, signature="other")
+    calls.send(4)
+    answers = calls.answered()
+    assert calls.slot.runs == [1, 2, 1, 1]
+    assert answers[2].tensors[0].tolist() == [[4.0] * 3]
+
+
+def test_a_call_that_spoils_the_batch_fails_alone() -> None:
+    calls = Calls(Batching(max_rows=8))
+    for value in (1, -2, 3):
+        calls.send(value)
+    answers = calls.answered()
+    assert isinstance(answers[-2].error, InvalidRequest)
+    assert [answers[value].tensors[0].tolist() for value in (1, 3)] == [[[2.0] * 2], [[6.0] * 2]]
+
+
+def test_a_late_call_is_left_out() -> None:
+    calls = Calls(Batching(max_rows=8))
+    calls.send(1)
+    calls.send(2, deadline=time.monotonic() + 0.01)
+    time.sleep(0.05)
+    answers = calls.answered()
+    assert isinstance(answers[2].error, DeadlineExpired)
+    assert calls.slot.runs == [1, 1]
+
+
+def test_a_batch_waits_for_more_calls_up_to_its_timeout() -> None:
+    calls = Calls(Batching(max_rows=3, timeout_seconds=5))
+    calls.slot.gate.set()
+    while not calls.answers:
+        time.sleep(0.001)
+    start = time.monotonic()
+    for value in (1, 2, 3):
+        calls.send(value)
+        time.sleep(0.05)
+    while len(calls.answers) < 4:
+        assert time.monotonic() < start + 4, "a full batch must not wait on"
+        time.sleep(0.001)
+    assert calls.slot.runs[1:] == [3]
+    calls.executor.close()
+
+
+def parameters(folder: Path, text: str, *more: str) -> Batching | None:
+    file = folder / "batching.config"
+    file.write_text(text)
+    flags = ["--model_repository", str(folder), "--enable_batching", "--batching_parameters_file", str(file)]
+    return parse_settings([*flags, *more]).tfs.batching
+
+
+def test_the_parameters_file_is_read(tmp_path: Path) -> None:
+    text = (
+        "max_batch_size { value: 128 } batch_timeout_micros { value: 1000 } num_batch_threads { value: 8 }"
+        " max_enqueued_batches { value: 10 } allowed_batch_sizes: 32 allowed_batch_sizes: 128"
+    )
+    assert parameters(tmp_path, text) == Batching(128, 0.001, (32, 128), 8, 1280)
+    assert parse_settings(["--model_repository", "m", "--enable_batching"]).tfs.batching == Batching()
+    assert parse_settings(["--model_repository", "m"]).tfs.batching is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_batch_size { value: 0 }", "max_batch_size is at least 1"),
+        ("max_batch_size { value: 8 } allowed_batch_sizes: 4", "must rise and end with max_batch_size"),
+        ("pad_variable_length_inputs: true", "pad_variable_length_inputs is not supported"),
+        ("max_batch: 3", "is no text proto"),
+    ],
+)
+def test_wrong_parameters_are_told(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        parameters(tmp_path, text)
+
+
+def test_a_parameters_file_without_batching_is_told() -> None:
+    with pytest.raises(SettingsError, match="without --enable_batching does nothing"):
+        parse_settings(["--model_repository", "m", "--batching_parameters_file", "b"])
