@@ -47,7 +47,6 @@ class Settings:
     grpc_address: str = "127.0.0.1"
     rest_address: str = "127.0.0.1"
     grpc_threads: int = 32
-    rest_threads: int = 8
     grpc_channel_arguments: tuple[tuple[str, int | str], ...] = ()
     poll_wait_seconds: float = 0.0
     metrics: bool = True
@@ -114,7 +113,10 @@ def _flags() -> argparse.ArgumentParser:
         "--grpc_max_threads", type=_positive, default=32, help="threads for calls other than inference (default 32)"
     )
     limits.add_argument(
-        "--rest_workers", type=_positive, default=8, help="threads for REST calls that block (default 8)"
+        "--rest_workers",
+        type=_positive,
+        default=8,
+        help="taken for OVMS' sake; REST calls that block share one pool of threads here",
     )
     limits.add_argument("--grpc_channel_arguments", default="", help="a=1,b=2: arguments of the gRPC server")
     limits.add_argument(
@@ -173,7 +175,6 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         grpc_address=given.grpc_bind_address,
         rest_address=given.rest_bind_address,
         grpc_threads=given.grpc_max_threads,
-        rest_threads=given.rest_workers,
         grpc_channel_arguments=_channel_arguments(given.grpc_channel_arguments),
         poll_wait_seconds=given.file_system_poll_wait_seconds,
         metrics=given.metrics_enable,
