@@ -123,6 +123,8 @@ class FakeEngine:
             raise ModelLoadFailed(f"{folder} holds no model.")
         if file.read_text() == "broken":
             raise ModelLoadFailed(f"{file} is broken.")
+        if file.read_text() == "odd":
+            raise RuntimeError("nobody thought of this")
         x = TensorSpec("x", "FP32", (-1, 4), ((0, -1), (4, 4)))
         slots = [FakeSlot(self, int(folder.name)) for _ in range(self.slot_count)]
         return FakeModel([x], [replace(x, name="y")], slots)

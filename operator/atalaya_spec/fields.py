@@ -171,7 +171,8 @@ class Struct:
     def read(self, value: object, path: str, findings: Findings) -> Any:
         if not isinstance(value, Mapping):
             keys = one_of(f"'{key}'" for key in struct_fields(self.cls))
-            findings.add(path, f"{type_name(value)} stands here, a mapping is needed", f"write fields such as {keys}")
+            next_step = f"write fields such as {keys}" if keys else "write {}"
+            findings.add(path, f"{type_name(value)} stands here, a mapping is needed", next_step)
             return INVALID
         findings.given[path] = value
         self._refuse_unknown(value, path, findings)

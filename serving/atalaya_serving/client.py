@@ -33,6 +33,7 @@ _OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.service_config", _SERVICE_CONFIG),
+    ("grpc.enable_http_proxy", 0),  # a proxy for web pages is none for a model server, least of all on this machine
     ("grpc.per_rpc_retry_buffer_size", 64 << 20),
 )
 _ERRORS: dict[grpc.StatusCode, type[ServingError]] = {

@@ -89,6 +89,12 @@ class SettingsError(UsageError):
     """A flag or a config file cannot be understood."""
 
 
+def told_to_caller(error: Exception, limit: int = 1024) -> str:
+    """The message as a gRPC status carries it: a longer one would break the limit on metadata, and hide its code."""
+    text = str(error)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 @dataclass(frozen=True)
 class Code:
     """One error on the two protocols."""

@@ -23,7 +23,7 @@ except ImportError:  # pragma: no cover - a grpcio that is built otherwise
     cygrpc = None
 
 from atalaya_serving.dataplane import Dataplane, InferReply, InferRequest
-from atalaya_serving.errors import InvalidRequest, ServingError, code_of
+from atalaya_serving.errors import InferenceFailed, InvalidRequest, ServingError, code_of, told_to_caller
 from atalaya_serving.grpc_convert import parse_request, timeout_seconds, to_request, to_response
 
 _log = logging.getLogger(__name__)
@@ -98,8 +98,18 @@ class _Call:
             self._fill(request, math.inf)
             self._dataplane.refuse(request, error, self._receive)
             return _NOTHING
-        self._dataplane.infer(request, self._receive)
+        except Exception as error:  # noqa: BLE001 - the edge of grpcio's one event thread: an escape ends all calls
+            self._fail(error)
+            return _NOTHING
+        try:
+            self._dataplane.infer(request, self._receive)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(error)
         return _NOTHING
+
+    def _fail(self, error: Exception) -> None:
+        _log.error("ModelInfer failed outside the engine", exc_info=error)
+        self._send_error(InferenceFailed("the server failed on this request; its log says why."))
 
     def _fill(self, request: InferRequest, timeout: float) -> None:
         request.arrived_at = self._arrived_at
@@ -124,7 +134,7 @@ class _Call:
         code = _common.STATUS_CODE_TO_CYGRPC_STATUS_CODE[code_of(error).grpc]
         self._send(
             cygrpc.SendInitialMetadataOperation(None, 0),
-            cygrpc.SendStatusFromServerOperation(None, code, str(error).encode(), 0),
+            cygrpc.SendStatusFromServerOperation(None, code, told_to_caller(error).encode(), 0),
         )
 
     def _send(self, *operations: Any) -> None:

@@ -2,6 +2,7 @@
 
 # ruff: noqa: ARG002, N802 - signatures and names are the framework's
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,15 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from atalaya_serving.about import EXTENSIONS, SERVER_NAME, server_version
 from atalaya_serving.dataplane import Dataplane, InferReply, InferRequest
-from atalaya_serving.errors import ModelNotFound, ModelNotReady, NotSupported, ServingError, code_of
+from atalaya_serving.errors import (
+    InferenceFailed,
+    ModelNotFound,
+    ModelNotReady,
+    NotSupported,
+    ServingError,
+    code_of,
+    told_to_caller,
+)
 from atalaya_serving.grpc_convert import timeout_seconds, to_request, to_response
 from atalaya_serving.model_config import model_config, model_statistics
 
@@ -22,6 +31,7 @@ MAX_STREAMS = 64
 _AHEAD_IN_STREAM = 32
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 def _translated(method: Callable[[Any, Any, grpc.ServicerContext], T]) -> Callable[[Any, Any, grpc.ServicerContext], T]:
@@ -32,7 +42,7 @@ def _translated(method: Callable[[Any, Any, grpc.ServicerContext], T]) -> Callab
         try:
             return method(self, request, context)
         except ServingError as error:
-            context.abort(code_of(error).grpc, str(error))
+            context.abort(code_of(error).grpc, told_to_caller(error))
             raise
 
     return answered
@@ -167,6 +177,10 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
                     answers.put((message, self._dataplane.infer_later(self._request(message, context))))
                 except ServingError as error:
                     answers.put((message, error))
+                except Exception as error:  # noqa: BLE001 - the edge of the stream's thread: an error ends its request only
+                    _log.error("a request of a stream failed outside the engine", exc_info=error)
+                    failed = InferenceFailed("the server failed on this request; its log says why.")
+                    answers.put((message, failed))
         except grpc.RpcError:  # the caller went away
             pass
         finally:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from atalaya_serving.batching import BatchingExecutor, can_batch
 from atalaya_serving.engines.base import Engine, LoadedModel, LoadOptions
-from atalaya_serving.errors import ModelLoadFailed, ModelNotFound, ModelNotReady
+from atalaya_serving.errors import ModelLoadFailed, ModelNotFound, ModelNotReady, ServingError
 from atalaya_serving.executor import Executor
 from atalaya_serving.served import ServedVersion, check_manifest, identify
 from atalaya_serving.settings import ModelSettings, Settings
@@ -101,7 +101,8 @@ class ModelRepository:
             if model.newest is None:
                 raise ModelNotReady(f"model {name!r} is not ready: {self._why(model)}")
             return model.newest
-        served = model.ready.get(int(version)) if version.isdecimal() else None
+        number = _number(version)
+        served = None if number is None else model.ready.get(number)
         if served is None:
             raise self._no_version(model, version)
         return served
@@ -210,7 +211,10 @@ class ModelRepository:
 
     def _poll(self) -> None:
         while not self._stopping.wait(self._settings.poll_wait_seconds):
-            self.look()
+            try:
+                self.look()
+            except Exception:  # noqa: BLE001 - the edge of a thread: one bad look must not end all later ones
+                _log.exception("a look at the repository failed")
 
     def _find_models(self, only: str | None = None) -> None:
         """Add the models of --model_repository; a folder is one when it has an integer version below."""
@@ -274,7 +278,7 @@ class ModelRepository:
         model.loading |= {number}
         try:
             served = self._load(model.settings, number, folder)
-        except ModelLoadFailed as error:
+        except (ServingError, OSError, RuntimeError, ValueError) as error:
             model.failed[number] = (seen, str(error))
             _log.error("version failed to load", extra={"model": name, "version": number, "reason": str(error)})
             return
@@ -347,7 +351,7 @@ class ModelRepository:
         return model.reason or "it is loading; try again."
 
     def _no_version(self, model: _Model, version: str) -> ModelNotFound | ModelNotReady:
-        number = int(version) if version.isdecimal() else None
+        number = _number(version)
         name = model.settings.name
         if number in model.failed:
             return ModelNotReady(f"version {version} of model {name!r} is not ready: {model.failed[number][1]}")
@@ -355,6 +359,11 @@ class ModelRepository:
             return ModelNotReady(f"version {version} of model {name!r} is loading; try again.")
         ready = ", ".join(map(str, sorted(model.ready))) or "none"
         return ModelNotFound(f"model {name!r} has no version {version!r} here; it serves: {ready}.")
+
+
+def _number(version: str) -> int | None:
+    """The version that a caller names; None for what is no version, whatever its length."""
+    return int(version) if version.isdecimal() and len(version) < 20 else None
 
 
 def _executor(name: str, model: LoadedModel, settings: Settings) -> Executor:

@@ -13,14 +13,20 @@ from atalaya_serving.datatypes import BF16, BYTES, NUMPY, Tensor, is_known
 from atalaya_serving.errors import InvalidRequest
 
 Buffer = bytes | bytearray | memoryview
+MAX_RANK = 32
+MAX_ELEMENTS = 2**40
 
 
 def check_declared(name: str, datatype: str, shape: Sequence[int]) -> tuple[int, ...]:
     """The shape as a tuple. Raises InvalidRequest for a datatype or a shape that cannot be."""
     if not is_known(datatype):
         raise InvalidRequest(f"input {name!r} has datatype {datatype!r}; KServe v2 knows {', '.join((*NUMPY, BYTES))}.")
+    if len(shape) > MAX_RANK:
+        raise InvalidRequest(f"input {name!r} has {len(shape)} dimensions; a tensor has at most {MAX_RANK}.")
     if any(size < 0 for size in shape):
         raise InvalidRequest(f"input {name!r} has shape {list(shape)}; a request gives every size, none below 0.")
+    if math.prod(max(size, 1) for size in shape) > MAX_ELEMENTS:  # a zero among them makes it empty, not small
+        raise InvalidRequest(f"input {name!r} has shape {list(shape)}; that is more than any message can carry.")
     return tuple(shape)
 
 

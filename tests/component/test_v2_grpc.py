@@ -111,6 +111,13 @@ def test_strings_pass_through_a_model_with_a_string_input(client: triton.Inferen
     assert back.tolist() == tensor.tolist()
 
 
+def test_no_strings_at_all_pass_too(stub: Any) -> None:
+    request = service_pb2.ModelInferRequest(model_name="echo-BYTES", raw_input_contents=[b""])
+    request.inputs.add(name="x", datatype="BYTES", shape=[0, 4])
+    answer = stub.ModelInfer(request)
+    assert (list(answer.outputs[0].shape), answer.raw_output_contents[0]) == ([0, 4], b"")
+
+
 def test_typed_contents_are_read_as_the_standard_says(stub: Any) -> None:
     fields = {"BOOL": "bool_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "INT64": "int64_contents",
               "UINT64": "uint64_contents", "INT8": "int_contents", "UINT16": "uint_contents"}  # fmt: skip

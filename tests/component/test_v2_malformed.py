@@ -134,3 +134,47 @@ def test_damaged_http_bodies_get_a_client_error(server: Server) -> None:
         assert http.post("/v2/models/m/infer", content=huge).status_code == 400
         good_body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 1, 1, 1]}]}
         assert http.post("/v2/models/m/infer", json=good_body).json()["outputs"][0]["data"] == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("version", "shape", "raw", "code"),
+    [
+        pytest.param("9" * 5000, [1, 4], bytes(16), grpc.StatusCode.NOT_FOUND, id="version too long for a number"),
+        pytest.param("", [0, 2**62, 2**62], b"", grpc.StatusCode.INVALID_ARGUMENT, id="empty and beyond all sizes"),
+        pytest.param("", [1] * 65, bytes(4), grpc.StatusCode.INVALID_ARGUMENT, id="more dimensions than a tensor has"),
+        pytest.param("", [1] * 9000, bytes(4), grpc.StatusCode.INVALID_ARGUMENT, id="a message that names all of them"),
+    ],
+)
+def test_an_impossible_request_is_refused_and_the_server_goes_on(
+    server: Server, version: str, shape: list[int], raw: bytes, code: grpc.StatusCode
+) -> None:
+    assert server.grpc is not None
+    request = service_pb2.ModelInferRequest(model_name="m", model_version=version)
+    request.inputs.add(name="x", datatype="FP32", shape=shape)
+    request.raw_input_contents.append(raw)
+    with grpc.insecure_channel(server.grpc.address) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(request.SerializeToString(), timeout=10)
+        assert caught.value.code() == code
+        assert is_fine(channel)
+
+
+def test_a_request_that_breaks_the_server_inside_is_answered_and_the_others_too(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever escapes on the way in must not end the thread that reads all calls."""
+    assert server.grpc is not None
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with grpc.insecure_channel(server.grpc.address) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with monkeypatch.context() as patch:
+            patch.setattr(server.dataplane, "infer", broken)
+            patch.setattr(server.dataplane, "infer_now", broken)
+            with pytest.raises(grpc.RpcError) as caught:
+                call(good(), timeout=10)
+        assert caught.value.code() in {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
+        assert is_fine(channel)

@@ -30,7 +30,17 @@ def test_the_newest_version_answers_by_default_and_each_by_its_number(tmp_path: 
     models.stop()
 
 
-@pytest.mark.parametrize("version", ["7", "x", "-1", "²"])
+def test_a_load_that_fails_as_nobody_thought_of_leaves_the_others_serving(tmp_path: Path) -> None:
+    fake_version(tmp_path, "m", 1, "odd")
+    fake_version(tmp_path, "n", 1)
+    models = repository(tmp_path)
+    assert models.resolve("n", "").version == 1
+    with pytest.raises(ModelNotReady, match="nobody thought of this"):
+        models.resolve("m", "")
+    models.stop()
+
+
+@pytest.mark.parametrize("version", ["7", "x", "-1", "²", "9" * 5000])
 def test_an_unknown_version_is_refused_with_what_serves(tmp_path: Path, version: str) -> None:
     fake_version(tmp_path, "m", 1)
     models = repository(tmp_path)

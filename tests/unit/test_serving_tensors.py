@@ -37,7 +37,7 @@ def test_strings_of_any_bytes_come_back_as_they_went(items: list[bytes]) -> None
         pytest.param("BYTES", [1], b"\x01\x00", "ends inside a BYTES length", id="length cut short"),
         pytest.param("BYTES", [1], b"\x09\x00\x00\x00ab", "ends past its data", id="string cut short"),
         pytest.param("BYTES", [2], b"\x01\x00\x00\x00a", "has 1 BYTES elements", id="too few strings"),
-        pytest.param("UINT8", [2**40, 2**40], b"", "is 1208925819614629174706176 bytes", id="absurd size"),
+        pytest.param("UINT8", [2**40, 2**40], b"", "that is more than any message can carry", id="absurd size"),
     ],
 )
 def test_raw_bytes_that_do_not_fit_are_refused_with_numbers(

@@ -1,5 +1,6 @@
 """Between finding the version of a call and computing on it, that version may be retired: the call is not lost."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +42,10 @@ class Retiring:
 
 
 @pytest.fixture
-def retiring(tmp_path: Path) -> Retiring:
-    return Retiring(tmp_path)
+def retiring(tmp_path: Path) -> Iterator[Retiring]:
+    made = Retiring(tmp_path)
+    yield made
+    made.repository.stop(10)
 
 
 def test_a_call_by_label_follows_the_label(retiring: Retiring) -> None:

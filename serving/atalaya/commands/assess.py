@@ -12,6 +12,7 @@ from atalaya_spec.errors import UsageError
 
 if TYPE_CHECKING:
     from atalaya_serving.scoring.assessment import AssessRequest, AssessResult, Progress
+    from atalaya_serving.scoring.counts import Count
     from atalaya_serving.scoring.outputs import Output
     from atalaya_serving.store import Store
 
@@ -185,7 +186,7 @@ def _as_json(result: "AssessResult") -> dict[str, Any]:
         "tiles": assessment.tiles_total,
         "assessed": count.n,
         "not_assessed": result.not_assessed,
-        "damaged": {"expected": count.expected, "low": count.low, "high": count.high, "level": 0.9},
+        "damaged": _count_as_json(count),
         "stretch": assessment.stretch,
         "resumed": result.resumed,
         "load_seconds": result.load_seconds,
@@ -195,6 +196,11 @@ def _as_json(result: "AssessResult") -> dict[str, Any]:
     }
 
 
+def _count_as_json(count: "Count") -> dict[str, float] | None:
+    """None, not 0, where no tile was assessed: nothing is known then."""
+    return {"expected": count.expected, "low": count.low, "high": count.high, "level": 0.9} if count.n else None
+
+
 def _as_text(result: "AssessResult") -> str:
     assessment, count = result.assessment, result.count
     left_out = ", ".join(f"{number:,} {reason}" for reason, number in result.not_assessed.items())
@@ -202,7 +208,9 @@ def _as_text(result: "AssessResult") -> str:
     lines = [
         f"{assessment.scene_name}: {count.n:,} of {assessment.tiles_total:,} tiles assessed with {assessment.model} "
         f"version {assessment.version}" + (f"; not assessed: {left_out}" if left_out else ""),
-        f"  damaged: {count.expected:,.0f} tiles (90% interval {count.low:,.0f} to {count.high:,.0f})",
+        f"  damaged: {count.expected:,.0f} tiles (90% interval {count.low:,.0f} to {count.high:,.0f})"
+        if count.n
+        else "  damaged: unknown, no tile was assessed",
         f"  {result.seconds:.1f} s, {result.tiles_per_second:,.0f} tiles/s{before}; the model took "
         f"{result.load_seconds:.1f} s to load",
         f"  assessment {assessment.id}",

@@ -68,7 +68,10 @@ class OpenVinoModel:
         made = [OpenVinoSlot(compiled.create_infer_request(), self.inputs, self.outputs) for _ in range(count)]
         self.slots: Sequence[Slot] = made
         if options.rows_are_independent and _has_free_batch([*self.inputs, *self.outputs]):
-            part = _fastest_part(made[0], self.inputs)
+            try:
+                part = _fastest_part(made[0], self.inputs)
+            except InferenceFailed:  # the graph takes other batches than those tried
+                part = 0
             for slot in made:
                 slot.part_rows = part
 
@@ -136,6 +139,8 @@ class OpenVinoSlot:
     def _answer(self, index: int) -> Tensor:
         tensor = self._request.get_output_tensor(index)
         datatype = self._datatypes[index]
+        if datatype == BYTES and tensor.size == 0:  # its bytes_data is garbage, and reading it ends the process
+            return np.empty(tuple(tensor.shape), object)
         if datatype == BYTES:
             return np.asarray(tensor.bytes_data).astype(object)
         data: Tensor = tensor.data

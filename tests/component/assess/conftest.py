@@ -1,5 +1,6 @@
 """A store, a model whose answer is the tile's brightness, and one call that assesses."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,3 +51,11 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     with Store.open(url) as store:
         yield Bench(tmp_path, store, url)
+
+
+@pytest.fixture
+def slow_bench(bench):
+    """The same model with work in it that leaves its answers as they are: slow enough to be met in the middle."""
+    shutil.rmtree(bench.version)
+    write_brightness_model(bench.repository, channels_of_work=16)
+    return bench

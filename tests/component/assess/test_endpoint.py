@@ -102,7 +102,7 @@ def test_a_server_of_other_files_needs_its_manifest(bench, server: Server, tmp_p
     assert bench.assess(scene, endpoint=server.address, manifest=served).count.n == 20
 
 
-def test_a_server_that_restarts_is_waited_for(bench, server: Server, tmp_path: Path) -> None:
+def test_a_server_that_restarts_is_waited_for(slow_bench, server: Server, tmp_path: Path) -> None:
     scene = write_scene(tmp_path / "s.tif", noise(40 * 128))
     restarted = threading.Event()
 
@@ -114,13 +114,13 @@ def test_a_server_that_restarts_is_waited_for(bench, server: Server, tmp_path: P
 
     from atalaya_serving.scoring.assessment import assess
 
-    result = assess(bench.request(scene, endpoint=server.address, batch=4), bench.store, restart)
+    result = assess(slow_bench.request(scene, endpoint=server.address, batch=4), slow_bench.store, restart)
     assert restarted.is_set()
     assert result.assessment.tiles_done == 1600
 
 
 @pytest.mark.parametrize("version", [pytest.param(2, id="a new number"), pytest.param(1, id="new files, old number")])
-def test_another_version_midway_ends_the_run(bench, server: Server, tmp_path: Path, version: int) -> None:
+def test_another_version_midway_ends_the_run(slow_bench, server: Server, tmp_path: Path, version: int) -> None:
     scene = write_scene(tmp_path / "s.tif", noise(40 * 128))
     swapped = threading.Event()
 
@@ -135,7 +135,7 @@ def test_another_version_midway_ends_the_run(bench, server: Server, tmp_path: Pa
     from atalaya_serving.scoring.assessment import assess
 
     with pytest.raises(ServedVersionChanged):
-        assess(bench.request(scene, endpoint=server.address, batch=4), bench.store, swap)
-    stopped = bench.store.assessments()[0]
+        assess(slow_bench.request(scene, endpoint=server.address, batch=4), slow_bench.store, swap)
+    stopped = slow_bench.store.assessments()[0]
     assert stopped.state == "failed"
     assert stopped.tiles_done < 1600
