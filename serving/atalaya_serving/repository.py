@@ -58,6 +58,8 @@ class _Model:
     loading: frozenset[int] = frozenset()
     reason: str = ""
     is_unloaded: bool = False
+    is_late: bool = False
+    """Found after the start: it must not take readiness from the models that serve already."""
     changing: threading.Lock = field(default_factory=threading.Lock)
 
     def publish(self, ready: Mapping[int, ServedVersion]) -> None:
@@ -108,9 +110,9 @@ class ModelRepository:
         return served
 
     def is_ready(self) -> bool:
-        """Whether all models that shall serve do."""
-        models = list(self._models.values())
-        return self._started and all(model.newest is not None for model in models if not model.is_unloaded)
+        """Whether all models that the server was started with, and that nobody unloaded, serve."""
+        awaited = [model for model in list(self._models.values()) if not (model.is_unloaded or model.is_late)]
+        return self._started and all(model.newest is not None for model in awaited)
 
     def ready_versions(self, name: str) -> list[int]:
         """The versions of a model that serve, ascending. Raises ModelNotFound."""
@@ -225,7 +227,8 @@ class ModelRepository:
             wanted = only is None or folder.name == only
             if wanted and folder.name not in self._models and _MODEL_NAME.fullmatch(folder.name) and versions(folder):
                 self._models[folder.name] = _Model(
-                    replace(self._settings.repository_model, name=folder.name, base_path=folder)
+                    replace(self._settings.repository_model, name=folder.name, base_path=folder),
+                    is_late=self._started,
                 )
 
     def _refresh(self, model: _Model, *, settled_only: bool, reload_changed: bool = False) -> None:

@@ -165,6 +165,18 @@ def test_new_models_appear_in_a_repository(tmp_path: Path) -> None:
     models.stop()
 
 
+def test_a_model_that_arrives_broken_takes_nobodys_readiness(tmp_path: Path) -> None:
+    fake_version(tmp_path, "m", 1)
+    models = repository(tmp_path)
+    fake_version(tmp_path, "n", 1, "broken")
+    models.look()
+    models.look()  # the folder has settled
+    assert models.is_ready()
+    with pytest.raises(ModelNotReady, match="is broken"):
+        models.resolve("n", "")
+    models.stop()
+
+
 def test_the_server_is_ready_only_when_every_model_is(tmp_path: Path) -> None:
     fake_version(tmp_path, "m", 1)
     fake_version(tmp_path, "n", 1, "broken")

@@ -121,3 +121,7 @@ def test_cutting_by_hand_never_fails_on_damaged_bytes(data: st.DataObject) -> No
         message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
     del message[data.draw(st.integers(0, len(message))) :]
     cut_raw_inputs(bytes(message))
+
+
+def test_a_message_of_very_many_raw_inputs_is_left_to_protobuf() -> None:
+    assert cut_raw_inputs(b"\x3a\x00" * 1000) is None
