@@ -7,7 +7,7 @@ import pytest
 import rasterio
 
 from atalaya_serving.store import TileState, TileTable
-from atalaya_serving.synthetic import (
+from atalaya_serving.synthetic.scene import (
     DAMAGED_SHARE,
     GSD_M,
     TILE_PX,
@@ -16,8 +16,8 @@ from atalaya_serving.synthetic import (
     read_truth,
     synthetic_tiles,
 )
-from atalaya_serving.synthetic_score import auroc, score_synthetic
-from atalaya_serving.synthetic_town import Window, draw, plan_town
+from atalaya_serving.synthetic.score import auroc, score_synthetic
+from atalaya_serving.synthetic.town import Window, draw, plan_town
 
 SIZE = 1100  # not a multiple of a tile
 

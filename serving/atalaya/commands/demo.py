@@ -19,7 +19,7 @@ from atalaya_spec.errors import AtalayaError
 
 if TYPE_CHECKING:
     from atalaya.local_services import LocalRun, Services
-    from atalaya_serving.synthetic import SyntheticScene
+    from atalaya_serving.synthetic.scene import SyntheticScene
 
 HELP = "assess a synthetic town with the shipped model and show its map"
 MODEL = "haiti-damage"
@@ -77,7 +77,7 @@ def _services(args: argparse.Namespace) -> "Services":
 
 
 def _town(folder: Path) -> "SyntheticScene":
-    from atalaya_serving.synthetic import SyntheticScene, make_scene, read_truth, scene_paths
+    from atalaya_serving.synthetic.scene import SyntheticScene, make_scene, read_truth, scene_paths
 
     path, truth_path = scene_paths(folder, SEED)
     if path.is_file() and truth_path.is_file():  # each was written by rename, the truth last
@@ -89,7 +89,7 @@ def _town(folder: Path) -> "SyntheticScene":
 def _assess(local: "LocalRun", scene: "SyntheticScene") -> dict[str, Any]:
     """Assess the town as a user would, through the server, so that its latency has figures to show."""
     from atalaya_serving.store import Store
-    from atalaya_serving.synthetic_score import score_synthetic
+    from atalaya_serving.synthetic.score import score_synthetic
 
     say(f"assessing {scene.path.name} with {MODEL}, through the server")
     command = [sys.executable, "-m", "atalaya", "assess", str(scene.path), "--model", MODEL, "--json"]
@@ -124,7 +124,7 @@ def _output_of(local: "LocalRun", command: list[str]) -> bytes:
 def _ask_again(local: "LocalRun") -> None:
     """The town was assessed before, so the server has computed nothing yet: ask it for some tiles."""
     from atalaya_serving.client import RemoteModel
-    from atalaya_serving.synthetic import synthetic_tiles
+    from atalaya_serving.synthetic.scene import synthetic_tiles
 
     say("the town was assessed before; asking the model for some synthetic tiles, so that latency has figures")
     tiles, _ = synthetic_tiles(SEED, 64)
@@ -134,7 +134,7 @@ def _ask_again(local: "LocalRun") -> None:
 
 
 def _show(result: dict[str, Any], scene: "SyntheticScene", *, as_json: bool) -> None:
-    from atalaya_serving.synthetic_score import SyntheticScore
+    from atalaya_serving.synthetic.score import SyntheticScore
 
     if as_json:
         print(json.dumps(result | {"scene_path": str(scene.path)}), flush=True)

@@ -1,6 +1,6 @@
 """Scenes and tiles that are nobody's: a procedural town as a GeoTIFF with its truth, and labelled tiles for tests.
 
-Their pixels come from `synthetic_town`. A scene says that it is synthetic in its file name and in its tags, and lies
+Their pixels come from `town`. A scene says that it is synthetic in its file name and in its tags, and lies
 in the open sea, so that nobody takes it for a place. A score on it says nothing of real imagery.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from atalaya_serving.synthetic_town import Drawn, Town, Window, draw, plan_town
+from atalaya_serving.synthetic.town import Drawn, Town, Window, draw, plan_town
 
 CRS = "EPSG:32618"
 GSD_M = 0.5

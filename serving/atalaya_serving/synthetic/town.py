@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atalaya_serving.synthetic_noise import COARSE, Floats, Ids, blur, divide, ease, enlarge, mix
+from atalaya_serving.synthetic.noise import COARSE, Floats, Ids, blur, divide, ease, enlarge, mix
 
 Mask = NDArray[np.bool_]
 

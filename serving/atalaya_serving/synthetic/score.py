@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atalaya_serving.store import TileState, TileTable
-from atalaya_serving.synthetic import TruthTile
+from atalaya_serving.synthetic.scene import TruthTile
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""A town that is nobody's: what `atalaya demo` and the tests draw, with its truth."""
