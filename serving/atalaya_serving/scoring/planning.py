@@ -119,6 +119,7 @@ def assessment_record(choice: SceneChoice, plan: Plan, manifest: Manifest, scene
         finished_at=None,
         tiles_total=grid.tiles,
         tiles_done=0,
+        warnings=plan.warnings,
     )
 
 

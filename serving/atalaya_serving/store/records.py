@@ -91,7 +91,8 @@ class Environment:
 
 @dataclass(frozen=True)
 class Assessment:
-    """One scene under one model with one set of parameters; equal inputs give an equal `id`."""
+    """One scene under one model with one set of parameters; equal inputs give an equal `id`. `warnings` are sentences
+    about the scene, the area or the mask that whoever reads the map should know."""
 
     id: str
     scene_digest: str
@@ -111,6 +112,7 @@ class Assessment:
     finished_at: datetime | None
     tiles_total: int
     tiles_done: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The tables, and `predictions`: the flat view that keeps, a row a prediction, what the 2020 system kept.
 
 Assessments have an integer key beside their id, so that a tile's row stays small. A change that old rows do not fit
-raises `VERSION`.
+raises `VERSION`; a new column that may be empty does not: a store without it gets it when it is opened, and an older
+Atalaya goes on writing there, leaving it empty.
 """
 
 from datetime import UTC, datetime
@@ -93,6 +94,7 @@ assessments = sa.Table(
     sa.Column("finished_at", UtcDateTime),
     sa.Column("tiles_total", sa.BigInteger, nullable=False),
     sa.Column("tiles_done", sa.BigInteger, nullable=False),
+    sa.Column("warnings", sa.JSON(none_as_null=True)),
     sa.CheckConstraint("state IN ('running', 'complete', 'failed')", name="assessment_state"),
 )
 
@@ -154,9 +156,21 @@ def create(connection: sa.Connection) -> None:
     else:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     metadata.create_all(connection)
+    _add_columns(connection)
     if connection.execute(sa.select(schema_version.c.version)).first() is None:
         connection.execute(schema_version.insert(), {"version": VERSION})
     names = sa.inspect(connection).get_view_names()
     if "predictions" not in names:
         body = predictions().compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
         connection.exec_driver_sql(f"CREATE VIEW predictions AS {body}")
+
+
+def _add_columns(connection: sa.Connection) -> None:
+    """Give the tables of an older store the columns that came since; all of them may be empty."""
+    found = sa.inspect(connection)
+    for table in metadata.sorted_tables:
+        there = {column["name"] for column in found.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there and column.nullable:
+                declared = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {declared}")

@@ -184,7 +184,8 @@ class Store:
             return int(connection.execute(key).scalar_one())
 
     def begin(self, assessment: Assessment) -> Assessment:
-        """Open an assessment's journal, or go on with the one there is: its rows stay, its state is running again.
+        """Open an assessment's journal, or go on with the one there is: its rows stay, its state is running again and
+        its warnings are the new ones.
 
         Its scene must be known. Returns what the store now holds.
         """
@@ -193,8 +194,9 @@ class Store:
         for name in ("scene_name", "stretch"):
             del values[name]
         values |= {"stretch_low": low, "stretch_high": high, "grid": asdict(assessment.grid)}
+        values["warnings"] = list(assessment.warnings)
         insert = self._insert(schema.assessments).values(values)
-        again = {"state": "running", "message": "", "finished_at": None}
+        again = {"state": "running", "message": "", "finished_at": None, "warnings": values["warnings"]}
         with self._told(), self._engine.begin() as connection:
             connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=again))
         return self.assessment(assessment.id)
@@ -335,11 +337,16 @@ def _scene(row: sa.Row[Any]) -> Scene:
 
 def _assessment(row: sa.Row[Any]) -> Assessment:
     values = row._mapping
-    names = set(Assessment.__dataclass_fields__) - {"stretch", "grid"}
+    names = set(Assessment.__dataclass_fields__) - {"stretch", "grid", "warnings"}
     grid = dict(values["grid"]) | {"transform": tuple(values["grid"]["transform"])}
     low, high = values["stretch_low"], values["stretch_high"]
     stretch = None if low is None else (low, high)
-    return Assessment(**{name: values[name] for name in names}, stretch=stretch, grid=GridGeometry(**grid))
+    return Assessment(
+        **{name: values[name] for name in names},
+        stretch=stretch,
+        grid=GridGeometry(**grid),
+        warnings=tuple(values["warnings"] or ()),
+    )
 
 
 def _hidden(url: str) -> str:

@@ -199,6 +199,7 @@ def test_a_coarser_scene_is_assessed_with_a_warning(bench, tmp_path: Path) -> No
     result = bench.assess(write_scene(tmp_path / "s.tif", steps(), transform=UTM18 @ Affine.scale(2)))
     assert len(result.warnings) == 1
     assert "has 1.00 m a pixel and brightness was trained on 0.5 m" in result.warnings[0]
+    assert bench.store.assessment(result.assessment.id).warnings == result.warnings
     assert (result.assessment.grid_rows, result.assessment.grid_cols) == (8, 10)
 
 

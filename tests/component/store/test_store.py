@@ -22,6 +22,7 @@ from atalaya_serving.store import (
     Store,
     StoreUnavailable,
     TileRows,
+    schema,
 )
 from databases import wait_until
 from disks import small_disk
@@ -112,7 +113,7 @@ def test_a_scene_that_moved_has_its_new_path(store: Store) -> None:
 
 def test_an_assessment_comes_back_as_it_was(store: Store) -> None:
     store.put_scene(SCENE)
-    begun = assessment(stretch=(12.5, 1800.0))
+    begun = assessment(stretch=(12.5, 1800.0), warnings=("coarse", "two, with a comma"))
     assert store.begin(begun) == begun
     assert store.assessment("one") == begun
 
@@ -178,6 +179,33 @@ def test_beginning_again_keeps_the_rows(journal: tuple[Store, int]) -> None:
     assert store.assessment("one").message == "the disk was full"
     again = store.begin(assessment(created_at=NOW + timedelta(days=1)))
     assert (again.state, again.message, again.tiles_done, again.created_at) == ("running", "", 1, NOW)
+
+
+def test_beginning_again_keeps_the_newest_warnings(store: Store) -> None:
+    store.put_scene(SCENE)
+    store.begin(assessment(warnings=("one",)))
+    assert store.begin(assessment(warnings=("two", "three"))).warnings == ("two", "three")
+    assert store.begin(assessment()).warnings == ()
+
+
+def test_a_store_from_before_there_were_warnings_opens_and_takes_them(store: Store, store_url: str) -> None:
+    store.put_scene(SCENE)
+    store.begin(assessment(id="old"))
+    store.close()
+    engine = sa.create_engine(store_url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE assessments DROP COLUMN warnings")
+    engine.dispose()
+    with Store.open(store_url) as again:
+        assert again.assessment("old").warnings == ()
+        assert again.begin(assessment(id="new", warnings=("coarse",))).warnings == ("coarse",)
+        insert = "INSERT INTO assessments SELECT {} FROM assessments WHERE id = 'new'"
+        columns = [column.name for column in schema.assessments.columns if column.name != "warnings"]
+        picked = ", ".join({"key": "99", "id": "'older program'"}.get(name, name) for name in columns)
+        statement = insert.format(picked).replace("assessments SELECT", f"assessments ({', '.join(columns)}) SELECT")
+        with again._engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+        assert again.assessment("older program").warnings == ()
 
 
 def test_a_finished_assessment_says_when(journal: tuple[Store, int]) -> None:
