@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial, wraps
-from queue import Queue
+from queue import Empty, Queue
 from typing import Any, TypeVar
 
 import grpc
@@ -29,6 +29,8 @@ from atalaya_serving.model_config import model_config, model_statistics
 
 MAX_STREAMS = 64
 _AHEAD_IN_STREAM = 32
+_STREAM_POLL_SECONDS = 0.25
+_STREAM_ENDS = "this server is shutting down; open the stream at another replica, or again when it is back."
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -109,10 +111,19 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
         is_open = True
         try:
             while is_open:
-                item = answers.get()
-                is_open = item is not None
-                if item is not None:
-                    yield _stream_response(*item)
+                is_draining = self._dataplane.is_draining
+                try:
+                    item = answers.get(timeout=_STREAM_POLL_SECONDS)
+                except Empty:
+                    is_over = is_draining  # for the whole wait: nothing is in flight, and nothing new is accepted
+                else:
+                    is_open = item is not None
+                    if item is not None:
+                        yield _stream_response(*item)
+                    is_over = is_draining and item is not None and _was_refused(item[1])
+                if is_over:
+                    is_open = False
+                    context.abort(grpc.StatusCode.UNAVAILABLE, _STREAM_ENDS)
         finally:
             while is_open:  # the caller went away: let the reader come to its end
                 is_open = answers.get() is not None
@@ -191,6 +202,11 @@ _NOT_OFFERED = (
     "this server does not offer it: shared memory is not mapped (send the bytes), traces and log levels are set when it"
     " is started (--log_level)."
 )
+
+
+def _was_refused(answer: "Future[InferReply] | ServingError") -> bool:
+    """Whether a request came too late: all that were accepted came before it, and are answered."""
+    return isinstance(answer, Future) and isinstance(answer.result().error, ModelNotReady)
 
 
 def _stream_response(message: Any, answer: "Future[InferReply] | ServingError") -> Any:

@@ -6,6 +6,7 @@ loaded is reported and what served before goes on serving.
 """
 
 import logging
+import math
 import re
 import threading
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from atalaya_serving.batching import BatchingExecutor, can_batch
+from atalaya_serving.deadline import Deadline
 from atalaya_serving.engines.base import Engine, LoadedModel, LoadOptions
 from atalaya_serving.errors import ModelLoadFailed, ModelNotFound, ModelNotReady, ServingError
 from atalaya_serving.executor import Executor
@@ -22,6 +24,7 @@ from atalaya_serving.settings import ModelSettings, Settings
 from atalaya_spec.manifest import versions
 
 _log = logging.getLogger(__name__)
+_LOAD_PATIENCE_SECONDS = 0.2
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 Fingerprint = tuple[tuple[str, int, int], ...]
@@ -198,18 +201,33 @@ class ModelRepository:
             if not model.is_unloaded:
                 self._refresh(model, settled_only=True)
 
-    def stop(self, timeout_seconds: float | None = None) -> None:
-        """Stop polling, and wait until every accepted call of every version is answered."""
+    def stop(self, timeout_seconds: float = math.inf) -> bool:
+        """Stop polling, and wait until every accepted call of every version is answered, no longer than told.
+
+        False when something goes on: a call that takes longer, or a load, which is not waited for.
+        """
+        deadline = Deadline(timeout_seconds)
         self._stopping.set()
+        loading = [model for model in list(self._models.values()) if not self._let_go(model)]
+        threads = list(self._retiring)
+        for thread in threads:
+            thread.join(min(deadline.left, threading.TIMEOUT_MAX))
         if self._poller is not None:
-            self._poller.join()
-        for model in self._models.values():
-            with model.changing:
-                gone = list(model.ready.values())
-                model.publish({})
-            self._retire(gone)
-        for thread in list(self._retiring):
-            thread.join(timeout_seconds)
+            self._poller.join(_LOAD_PATIENCE_SECONDS)
+            threads.append(self._poller)
+        return not loading and not any(thread.is_alive() for thread in threads)
+
+    def _let_go(self, model: _Model) -> bool:
+        """Take a model out of service for good; False while it is loading, for it then holds nothing to wait for."""
+        if not model.changing.acquire(timeout=_LOAD_PATIENCE_SECONDS):
+            return False
+        try:
+            gone = list(model.ready.values())
+            model.publish({})
+        finally:
+            model.changing.release()
+        self._retire(gone)
+        return True
 
     def _poll(self) -> None:
         while not self._stopping.wait(self._settings.poll_wait_seconds):
@@ -245,6 +263,8 @@ class ModelRepository:
             for number in sorted(wanted):
                 if number in ready and not (reload_changed and self._has_changed(model, ready[number])):
                     continue
+                if self._stopping.is_set():
+                    return
                 if self._may_try(model, number, settled_only, retry=reload_changed):
                     self._load_version(model, number, ready)
             self._drop_unwanted(model, ready, wanted, there)

@@ -1,7 +1,7 @@
 """The whole server: repository, dataplane, both protocols, and an orderly end.
 
-On SIGTERM it first says that it is not ready, takes no new call, answers every accepted one (up to --drain_seconds) and
-then ends. A second signal ends it at once.
+On SIGTERM it first says that it is not ready, takes no new call, answers every accepted one and then ends, all of it
+within --drain_seconds. A model that is still loading is not waited for. A second signal ends it at once.
 """
 
 import ctypes
@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from functools import partial
 from types import FrameType
 
@@ -20,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from atalaya_serving.dataplane import Dataplane
+from atalaya_serving.deadline import Deadline
 from atalaya_serving.engines.base import Engine
 from atalaya_serving.errors import SettingsError
 from atalaya_serving.grpc_server import GrpcServer
@@ -36,6 +38,7 @@ from atalaya_serving.tfs.rest_service import TfsRest
 
 _log = logging.getLogger(__name__)
 _REFUSAL_SECONDS = 0.2
+_UVICORN_SECONDS = 1.0  # what uvicorn takes to notice, and to end what it cancelled
 
 
 class RestServer:
@@ -60,7 +63,6 @@ class RestServer:
             http="httptools",
             ws="none",
             server_header=False,
-            timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="rest", daemon=True)
@@ -69,11 +71,13 @@ class RestServer:
         """Take calls."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Take no new call, wait for the accepted ones up to the drain time."""
+    def stop(self, grace_seconds: float) -> bool:
+        """Take no new call, wait for the accepted ones up to `grace_seconds`. False when one could not be ended."""
+        self._server.config.timeout_graceful_shutdown = grace_seconds  # type: ignore[assignment] # asyncio's timeout
         self._server.should_exit = True
-        self._thread.join()
+        self._thread.join(grace_seconds + _UVICORN_SECONDS)
         self._socket.close()
+        return not self._thread.is_alive()
 
 
 def _listener(address: str, port: int) -> socket.socket:
@@ -118,11 +122,21 @@ class Server:
 
     def start(self) -> None:
         """Answer health at once, then load the models, then say ready."""
+        self.listen()
+        self.load()
+
+    def listen(self) -> None:
+        """Answer calls; no model is ready yet."""
         if self.grpc:
             self.grpc.start()
         if self.rest:
             self.rest.start()
+
+    def load(self) -> None:
+        """Load the models, then say ready; ends early when the server is told to end."""
         self.repository.start()
+        if self.dataplane.is_draining:
+            return
         if self._config_poll:
             self._config_poll.start()
         addresses = {"grpc": self.grpc and self.grpc.address, "rest": self.rest and self.rest.address}
@@ -132,24 +146,24 @@ class Server:
             " ".join([state, *(f"{key}={value}" for key, value in told.items())]), extra=dict(self._engine.describe())
         )
 
-    def stop(self) -> None:
-        """Not ready first; then finish what was accepted; then end.
+    def stop(self) -> bool:
+        """Not ready first; then finish what was accepted; then end. All of it shares the time of --drain_seconds.
 
         New calls are refused with UNAVAILABLE for a moment before gRPC stops: a call that meets its shutdown gets
-        CANCELLED, which a client does not send again elsewhere.
+        CANCELLED, which a client does not send again elsewhere. False when a thread of ours is busy still.
         """
+        deadline = Deadline(self._settings.drain_seconds)
         self.dataplane.is_draining = True
         _log.info("draining")
-        if self._config_poll:
-            self._config_poll.stop()
-        time.sleep(_REFUSAL_SECONDS)
-        self.dataplane.wait_until_idle(self._settings.drain_seconds)
+        time.sleep(min(_REFUSAL_SECONDS, deadline.left))
+        self.dataplane.wait_until_idle(deadline.left)
         if self.grpc:
-            self.grpc.stop(self._settings.drain_seconds)
-        if self.rest:
-            self.rest.stop()
-        self.repository.stop(self._settings.drain_seconds)
+            self.grpc.stop(deadline.left)
+        has_ended = [self.rest is None or self.rest.stop(deadline.left), self.repository.stop(deadline.left)]
+        if self._config_poll:
+            has_ended.append(self._config_poll.stop())
         _log.info("stopped")
+        return all(has_ended)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -162,9 +176,30 @@ class Server:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
-        self.start()
+        self.listen()
+        loaded = self._load_aside(ending)
         ending.wait()
-        self.stop()
+        if not (self.stop() and loaded.done()):
+            # A thread inside an engine cannot be ended, and would crash in the engine's own end: leave without it.
+            logging.shutdown()
+            os._exit(0)
+        loaded.result()
+
+    def _load_aside(self, ending: threading.Event) -> "Future[None]":
+        """Load in a thread, so that signals are heard meanwhile; a failure ends the server."""
+        loaded: Future[None] = Future()
+
+        def load() -> None:
+            try:
+                self.load()
+            except BaseException as error:  # noqa: BLE001 - the edge of a thread: `run` raises it
+                loaded.set_exception(error)
+                ending.set()
+            else:
+                loaded.set_result(None)
+
+        threading.Thread(target=load, name="load", daemon=True).start()
+        return loaded
 
 
 def keep_freed_memory() -> None:

@@ -9,6 +9,7 @@ from atalaya_serving.tfs.model_config import read_model_config
 from atalaya_serving.tfs.status import ModelApi
 
 _log = logging.getLogger(__name__)
+_PATIENCE_SECONDS = 0.2
 
 
 class ConfigPoll:
@@ -24,10 +25,12 @@ class ConfigPoll:
         """Begin; the file as it is now is what serves already."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End, after a change that is under way."""
+    def stop(self) -> bool:
+        """End. False when a change is under way, which may load for long and is not waited for."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join(_PATIENCE_SECONDS)
+        return not self._thread.is_alive()
 
     def look(self) -> None:
         """One look."""
