@@ -18,7 +18,8 @@ from atalaya_serving.errors import InvalidRequest, NotSupported
 from atalaya_serving.tensors import Buffer, check_declared, from_raw, from_values, to_raw
 
 CUT_FROM_BYTES = 32 << 10
-_RAW_INPUT_TAG = 0x3A  # field 7, length-delimited
+_RAW_INPUT_TAG = 0x3A  # field 7 of ModelInferRequest, length-delimited
+RAW_OUTPUT_TAG = 0x32  # field 6 of ModelInferResponse
 _MOST_RAW_INPUTS = 64
 _CONTENTS = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
@@ -39,8 +40,11 @@ def parse_request(message: bytes) -> tuple[Any, Sequence[Buffer]]:
     return request, request.raw_input_contents
 
 
-def cut_raw_inputs(message: bytes) -> tuple[bytes, list[memoryview]] | None:
-    """Take the raw_input_contents out of a serialised request; None when it is not made as one expects."""
+def cut_raw_inputs(message: bytes, raw_tag: int = _RAW_INPUT_TAG) -> tuple[bytes, list[memoryview]] | None:
+    """Take the raw_input_contents out of a serialised request; None when it is not made as one expects.
+
+    With RAW_OUTPUT_TAG, the raw_output_contents out of a response.
+    """
     view, rest, at, end = memoryview(message), bytearray(), 0, len(message)
     raw: list[memoryview] = []
     while at < end:
@@ -53,7 +57,7 @@ def cut_raw_inputs(message: bytes) -> tuple[bytes, list[memoryview]] | None:
             return None
         if len(raw) == _MOST_RAW_INPUTS:  # protobuf's own parser counts to millions faster than this loop
             return None
-        if tag == _RAW_INPUT_TAG:
+        if tag == raw_tag:
             raw.append(view[at - length : at])
         else:
             rest += view[start:at]
@@ -78,7 +82,7 @@ def to_request(message: Any, raw: Sequence[Buffer]) -> InferRequest:
     if raw:
         inputs = [_raw_input(tensor, data) for tensor, data in zip(given, raw, strict=True)]
     else:
-        inputs = [_typed_input(tensor) for tensor in given]
+        inputs = [typed_tensor(tensor) for tensor in given]
     for output in message.outputs:
         _refuse_options(f"output {output.name!r}", output.parameters)
     return InferRequest(
@@ -103,7 +107,8 @@ def _raw_input(tensor: Any, data: Buffer) -> InputTensor:
     return InputTensor(name, datatype, from_raw(name, datatype, tensor.shape, data))
 
 
-def _typed_input(tensor: Any) -> InputTensor:
+def typed_tensor(tensor: Any) -> InputTensor:
+    """A tensor of typed contents. Raises InvalidRequest, NotSupported."""
     name, datatype = tensor.name, tensor.datatype
     _refuse_options(f"input {name!r}", tensor.parameters)
     check_declared(name, datatype, tensor.shape)

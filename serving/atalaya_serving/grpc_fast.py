@@ -36,13 +36,13 @@ _UNSUPPORTED = (AttributeError, TypeError, ValueError)
 
 
 class FastLane:
-    """Answers ModelInfer on a grpc.Server's own event thread and completion queue."""
+    """Answers one method on a grpc.Server's own event thread and completion queue; `take` begins a call."""
 
-    def __init__(self, server: grpc.Server, dataplane: Dataplane) -> None:
+    def __init__(self, server: grpc.Server, method: str, take: Callable[[Any], None]) -> None:
         state = server._state
-        self._dataplane = dataplane
+        self._method, self._take = method, take
         self._server, self._queue = state.server, state.completion_queue
-        self._server.register_method(METHOD)
+        self._server.register_method(method)
 
     def start(self) -> None:
         """Ask for the first calls; the server must have started."""
@@ -50,12 +50,12 @@ class FastLane:
             self._ask()
 
     def _ask(self) -> None:
-        self._server.request_registered_call(self._queue, self._queue, METHOD, self._on_call)
+        self._server.request_registered_call(self._queue, self._queue, self._method, self._on_call)
 
     def _on_call(self, event: Any) -> tuple[None, tuple[()]]:
         if not event.success:  # the server is shutting down
             return _NOTHING
-        _Call(event, self._dataplane).start()
+        self._take(event)
         try:
             self._ask()
         except ValueError:  # the shutdown began just now
@@ -63,19 +63,19 @@ class FastLane:
         return _NOTHING
 
 
-class _Call:
-    """One ModelInfer from its first event to its last."""
+class LaneCall:
+    """One call from its first event to its last; a subclass takes its message, and answers when it can."""
 
-    __slots__ = ("_arrived_at", "_call", "_cancelled", "_dataplane", "_deadline")
+    __slots__ = ("_arrived_at", "_call", "_cancelled", "_deadline")
 
-    def __init__(self, event: Any, dataplane: Dataplane) -> None:
+    def __init__(self, event: Any) -> None:
         self._arrived_at = time.monotonic()
         self._call = event.call
-        self._dataplane = dataplane
         self._cancelled = False
         self._deadline = self._arrived_at + (event.call_details.deadline - time.time())
 
     def start(self) -> None:
+        """Ask for the message, and to be told when the caller goes away."""
         self._call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(0),), self._on_close)
         self._call.start_server_batch((cygrpc.ReceiveMessageOperation(0),), self._on_message)
 
@@ -87,43 +87,22 @@ class _Call:
         message = event.batch_operations[0].message()
         if message is None:  # the caller went away, sent nothing, or sent more than the limit: gRPC has told it
             if not self._cancelled:
-                self._send_error(InvalidRequest("ModelInfer takes exactly one request message; none came."))
+                self._send_error(InvalidRequest("the call takes exactly one request message; none came."))
             return _NOTHING
-        request = InferRequest("", "", ())
         try:
-            parsed, raw = parse_request(message)
-            request = to_request(parsed, raw)
-            self._fill(request, timeout_seconds(parsed))
-        except ServingError as error:
-            self._fill(request, math.inf)
-            self._dataplane.refuse(request, error, self._receive)
-            return _NOTHING
+            self._take(message)
         except Exception as error:  # noqa: BLE001 - the edge of grpcio's one event thread: an escape ends all calls
-            self._fail(error)
-            return _NOTHING
-        try:
-            self._dataplane.infer(request, self._receive)
-        except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)
         return _NOTHING
 
+    def _take(self, message: bytes) -> None:
+        raise NotImplementedError
+
     def _fail(self, error: Exception) -> None:
-        _log.error("ModelInfer failed outside the engine", exc_info=error)
+        _log.error("a call failed outside the engine", exc_info=error)
         self._send_error(InferenceFailed("the server failed on this request; its log says why."))
 
-    def _fill(self, request: InferRequest, timeout: float) -> None:
-        request.arrived_at = self._arrived_at
-        request.deadline = min(self._deadline, self._arrived_at + timeout)
-        request.is_cancelled = self._is_cancelled
-
-    def _is_cancelled(self) -> bool:
-        return self._cancelled
-
-    def _receive(self, reply: InferReply) -> None:
-        if reply.error is not None:
-            self._send_error(reply.error)
-            return
-        message = to_response(reply).SerializeToString()
+    def _send_message(self, message: bytes) -> None:
         self._send(
             cygrpc.SendInitialMetadataOperation(None, 0),
             cygrpc.SendMessageOperation(message, 0),
@@ -142,12 +121,53 @@ class _Call:
             self._call.start_server_batch(operations, _on_sent)
 
 
+class _Call(LaneCall):
+    """One ModelInfer on a dataplane."""
+
+    __slots__ = ("_dataplane",)
+
+    def __init__(self, event: Any, dataplane: Dataplane) -> None:
+        super().__init__(event)
+        self._dataplane = dataplane
+
+    def _take(self, message: bytes) -> None:
+        request = InferRequest("", "", ())
+        try:
+            parsed, raw = parse_request(message)
+            request = to_request(parsed, raw)
+            self._fill(request, timeout_seconds(parsed))
+        except ServingError as error:
+            self._fill(request, math.inf)
+            self._dataplane.refuse(request, error, self._receive)
+            return
+        self._dataplane.infer(request, self._receive)
+
+    def _fill(self, request: InferRequest, timeout: float) -> None:
+        request.arrived_at = self._arrived_at
+        request.deadline = min(self._deadline, self._arrived_at + timeout)
+        request.is_cancelled = self._is_cancelled
+
+    def _is_cancelled(self) -> bool:
+        return self._cancelled
+
+    def _receive(self, reply: InferReply) -> None:
+        if reply.error is not None:
+            self._send_error(reply.error)
+        else:
+            self._send_message(to_response(reply).SerializeToString())
+
+
 def _on_sent(_event: Any) -> tuple[None, tuple[()]]:
     return _NOTHING
 
 
 def attach(server: grpc.Server, dataplane: Dataplane) -> Callable[[], None] | None:
-    """Take ModelInfer over on a server that has not started; give what to call once it has.
+    """Take ModelInfer over on a server that has not started; give what to call once it has, as `lane` does."""
+    return lane(server, METHOD, lambda event: _Call(event, dataplane).start())
+
+
+def lane(server: grpc.Server, method: str, take: Callable[[Any], None]) -> Callable[[], None] | None:
+    """Take a method over on a server that has not started; give what to call once it has.
 
     None, with a warning in the log, where this grpcio's inner layer is not the one this was written for.
     """
@@ -156,9 +176,9 @@ def attach(server: grpc.Server, dataplane: Dataplane) -> Callable[[], None] | No
     try:
         if missing := [name for name in wanted if not hasattr(cygrpc, name)]:
             raise AttributeError(missing[0])
-        return FastLane(server, dataplane).start
+        return FastLane(server, method, take).start
     except _UNSUPPORTED as error:
         _log.warning(
-            "grpcio %s has another inner layer (%r): ModelInfer takes its ordinary way", grpc.__version__, error
+            "grpcio %s has another inner layer (%r): %s takes its ordinary way", grpc.__version__, error, method
         )
         return None
