@@ -9,8 +9,13 @@ from atalaya_serving.settings import parse_settings
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve; 0 after an orderly end, 2 for wrong use."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] == "bridge":
+        from atalaya_serving.bridge.command import main as bridge
+
+        return bridge(arguments[1:])
     try:
-        settings = parse_settings(sys.argv[1:] if arguments is None else arguments)
+        settings = parse_settings(arguments)
         from atalaya_serving import logs
         from atalaya_serving.engines.choice import Engines
         from atalaya_serving.server import Server, keep_freed_memory

@@ -9,6 +9,8 @@ ServingError                    (an AtalayaError: exit code 1)
 ├── DeadlineExpired             the caller's time is over; nothing was computed     retry with more time
 ├── CallCancelled               the caller went away; nothing was computed          -
 ├── PreconditionFailed          right in itself, but not in the state of the model  do not retry unchanged
+├── NotAuthenticated            nobody knows who asks                               do not retry unchanged
+├── NotAllowed                  the one who asks may not                            do not retry
 ├── NotSupported                a call or option that this server does not have     do not retry
 ├── InferenceFailed             the engine failed on a valid request                retry once
 ├── ReloadFailed                a model of a new config did not become available    do not retry unchanged
@@ -59,6 +61,14 @@ class CallCancelled(ServingError):
 
 class PreconditionFailed(ServingError):
     """A request that the model, or the server, in its present state cannot take."""
+
+
+class NotAuthenticated(ServingError):
+    """The call does not say who makes it, or not so that it is believed."""
+
+
+class NotAllowed(ServingError):
+    """The one who makes the call may not."""
 
 
 class NotSupported(ServingError):
@@ -112,6 +122,8 @@ CODES: dict[type[ServingError], Code] = {
     DeadlineExpired: Code(grpc.StatusCode.DEADLINE_EXCEEDED, 504),
     CallCancelled: Code(grpc.StatusCode.CANCELLED, 499),
     PreconditionFailed: Code(grpc.StatusCode.FAILED_PRECONDITION, 400),
+    NotAuthenticated: Code(grpc.StatusCode.UNAUTHENTICATED, 401),
+    NotAllowed: Code(grpc.StatusCode.PERMISSION_DENIED, 403),
     NotSupported: Code(grpc.StatusCode.UNIMPLEMENTED, 501),
     InferenceFailed: Code(grpc.StatusCode.INTERNAL, 500),
     ModelLoadFailed: Code(grpc.StatusCode.FAILED_PRECONDITION, 400),

@@ -63,7 +63,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         return int(states.NOT_SERVING if self._dataplane.is_draining else states.SERVING)
 
 
-class _GenericOnly:
+class GenericOnly:
     """Passes a service on without registering its methods, so that the short way may register ModelInfer itself."""
 
     def __init__(self, server: grpc.Server) -> None:
@@ -86,9 +86,9 @@ class GrpcServer:
     ) -> None:
         """Bind the port; each of `more` registers another service. Raises SettingsError when the port is taken."""
         pool = ThreadPoolExecutor(settings.grpc_threads, thread_name_prefix="grpc")
-        self._server = grpc.server(pool, options=_options(settings))
+        self._server = grpc.server(pool, options=server_options(settings))
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-            InferenceService(dataplane), _GenericOnly(self._server)
+            InferenceService(dataplane), GenericOnly(self._server)
         )
         health_pb2_grpc.add_HealthServicer_to_server(Health(dataplane), self._server)
         for register in more:
@@ -114,7 +114,8 @@ class GrpcServer:
         self._server.stop(grace_seconds).wait()
 
 
-def _options(settings: Settings) -> list[tuple[str, int | str]]:
+def server_options(settings: Settings) -> list[tuple[str, int | str]]:
+    """The limits and channel arguments of a gRPC server."""
     defaults: dict[str, int | str] = {
         "grpc.max_receive_message_length": settings.max_message_bytes,
         "grpc.max_send_message_length": -1,

@@ -1,0 +1,154 @@
+"""A dataplane whose models compute elsewhere: what the server's own protocol services stand on in a bridge.
+
+A dialect says how the upstream speaks; this sends, answers exactly once, and counts.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+from atalaya_serving.bridge.calls import Scope, current_scope
+from atalaya_serving.bridge.upstream import Answer, Upstream
+from atalaya_serving.dataplane import Dataplane, InferReply, InferRequest, Receiver
+from atalaya_serving.engines.base import Engine, Signature, Slot, TensorSpec
+from atalaya_serving.errors import InferenceFailed, ModelNotFound, ModelNotReady, ServingError
+from atalaya_serving.executor import Executor
+from atalaya_serving.repository import ModelRepository
+from atalaya_serving.served import ServedVersion
+from atalaya_serving.settings import Settings
+
+_MOST_ANSWERERS = 4096
+_IDLE_POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteModel:
+    """A model as the upstream tells it; an engine's model to all that reads it."""
+
+    inputs: Sequence[TensorSpec] = ()
+    outputs: Sequence[TensorSpec] = ()
+    signatures: Mapping[str, Signature] = field(default_factory=dict)
+    platform: str = ""
+    precision: str = ""
+    slots: Sequence[Slot] = ()
+
+
+class Dialect(Protocol):
+    """What the upstream speaks."""
+
+    @property
+    def infer_method(self) -> str:
+        """The path of its inference call."""
+
+    def write(self, request: InferRequest) -> bytes:
+        """The upstream's message of a request. Raises ServingError."""
+
+    def read(self, message: bytes, request: InferRequest) -> tuple[str, int, list[tuple[str, str, Any]]]:
+        """Model, version and outputs (name, datatype, values) of its answer. Raises ServingError."""
+
+
+class RemoteModels(ModelRepository):
+    """The models of an upstream, each asked for by name. A repository without models to all that asks for all."""
+
+    def __init__(self) -> None:
+        super().__init__(Settings(), cast(Engine, None))
+
+    def forget(self, name: str) -> None:
+        """What was remembered of a model is out of date."""
+        raise NotImplementedError
+
+    def is_model_ready(self, name: str, version: str) -> bool:
+        """Whether a version, or with an empty one any, serves. Raises ServingError when nobody answers."""
+        raise NotImplementedError
+
+    def is_server_ready(self, seconds: float) -> bool:
+        """Whether the upstream wants traffic. Raises ServingError when nobody answers."""
+        raise NotImplementedError
+
+
+class RemoteDataplane(Dataplane):
+    """Has every call answered by the upstream."""
+
+    def __init__(self, repository: RemoteModels, upstream: Upstream, dialect: Dialect) -> None:
+        super().__init__(repository)
+        self._models, self._upstream, self._dialect = repository, upstream, dialect
+        self._answerers: dict[tuple[str, int], ServedVersion] = {}
+        self.is_upstream_ready: Callable[[], bool] = lambda: False
+        self.in_flight = 0
+        self._counting = threading.Lock()
+
+    def infer(self, request: InferRequest, receive: Receiver) -> None:
+        """Have `request` answered within the scope of the call in hand."""
+        outer = current_scope()
+        scope = Scope(min(request.deadline, outer.deadline), outer.metadata)
+        outer.hold(scope)
+
+        def received(reply: InferReply) -> None:
+            outer.release(scope)
+            receive(reply)
+
+        self.send(request, scope, received)
+
+    def send(self, request: InferRequest, scope: Scope, receive: Receiver) -> None:
+        """Have `request` answered; cancelling `scope` cancels it upstream."""
+        try:
+            if self.is_draining:
+                raise ModelNotReady("this bridge is shutting down; call another replica, or again when it is back.")
+            message = self._dialect.write(request)
+        except ServingError as error:
+            self._answer(InferReply(request, error=error), None, receive)
+            return
+        self._count(1)
+
+        def done(answer: Answer) -> None:
+            self._count(-1)
+            self._answer(self._reply(request, answer), None, receive)
+
+        self._upstream.start(self._dialect.infer_method, message, scope, done)
+
+    def is_ready(self) -> bool:
+        """Whether the upstream serves, and no shutdown has begun."""
+        return not self.is_draining and self.is_upstream_ready()
+
+    def wait_until_idle(self, timeout_seconds: float) -> None:
+        """Wait until no call is on its way, but no longer than told."""
+        until = time.monotonic() + timeout_seconds
+        while self.in_flight and time.monotonic() < until:
+            time.sleep(_IDLE_POLL_SECONDS)
+
+    def answerers(self) -> list[ServedVersion]:
+        """Every version that has answered."""
+        return list(self._answerers.values())
+
+    def _count(self, change: int) -> None:
+        with self._counting:
+            self.in_flight += change
+
+    def _reply(self, request: InferRequest, answer: Answer) -> InferReply:
+        if isinstance(answer, ServingError):
+            if isinstance(answer, ModelNotFound):
+                self._models.forget(request.model)
+            return InferReply(request, error=answer)
+        try:
+            model, version, tensors = self._dialect.read(answer, request)
+        except ServingError as error:
+            return InferReply(request, error=error)
+        except Exception as error:  # noqa: BLE001 - the edge to foreign bytes, in the one thread that reads all answers
+            return InferReply(request, error=InferenceFailed(f"the upstream's answer cannot be read: {error!r}."))
+        outputs = [TensorSpec(name, datatype, tensor.shape) for name, datatype, tensor in tensors]
+        return InferReply(request, self._answerer(model, version), outputs, [tensor for _, _, tensor in tensors])
+
+    def _answerer(self, model: str, version: int) -> ServedVersion:
+        served = self._answerers.get((model, version))
+        if served is None:
+            if len(self._answerers) >= _MOST_ANSWERERS:  # versions come and go for years
+                self._answerers.pop(next(iter(self._answerers)), None)
+            served = self._answerers[model, version] = remote_version(model, version, RemoteModel())
+        return served
+
+
+def remote_version(name: str, version: int, model: RemoteModel) -> ServedVersion:
+    """A served version without an executor: nothing in a bridge computes."""
+    return ServedVersion(name, version, model, cast(Executor, None), "", None)
