@@ -10,7 +10,7 @@ from typing import Any
 from atalaya_serving.bridge import tfs_wire
 from atalaya_serving.bridge.remembered import Remembered
 from atalaya_serving.bridge.remote import RemoteModel, RemoteModels, remote_version
-from atalaya_serving.bridge.upstream import Upstream
+from atalaya_serving.bridge.upstream import Upstream, decoded
 from atalaya_serving.dataplane import InferRequest
 from atalaya_serving.engines.base import DEFAULT_SIGNATURE, Signature, TensorSpec
 from atalaya_serving.errors import InvalidRequest, ModelNotFound, NotSupported
@@ -96,7 +96,7 @@ class TfsModels(RemoteModels):
         told = self._upstream.ask(f"{PREDICTION}GetModelMetadata", request, GetModelMetadataResponse)
         signatures = {
             key: Signature(_specs(one.inputs), _specs(one.outputs), one.method_name)
-            for key, one in SignatureDefMap.FromString(told.metadata[SIGNATURE_DEF].value).signature_def.items()
+            for key, one in decoded(SignatureDefMap, told.metadata[SIGNATURE_DEF].value).signature_def.items()
         }
         chosen = signatures.get(self._signature)
         if chosen is None:

@@ -20,7 +20,8 @@ from atalaya_serving.tfs.tensors import data_type, datatype_of, from_proto
 Tensors = dict[str, tuple[str, Tensor]]
 """Name to v2 datatype and values."""
 
-WALK_FROM_BYTES = 8 << 10
+WALK_FROM_BYTES = 32 << 10
+"""Below, protobuf is quicker than the walk."""
 _INPUTS_TAG, _OUTPUTS_TAG, _KEY_TAG, _VALUE_TAG = 0x12, 0x0A, 0x0A, 0x12
 # Tags of TensorProto whose value can be a tensor's own bytes, with the datatypes of which they are.
 _CONTENT_TAG = 0x22

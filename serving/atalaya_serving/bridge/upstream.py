@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import _common
 
 try:
@@ -80,11 +81,19 @@ class Upstream:
             outer.release(scope)
         if isinstance(told, ServingError):
             raise told
-        return answer.FromString(told)
+        return decoded(answer, told)
 
     def close(self) -> None:
         """End the connection; calls still on their way fail."""
         self._way.close()
+
+
+def decoded(kind: Any, message: bytes) -> Any:
+    """A message of the class `kind` that the upstream sent. Raises InferenceFailed."""
+    try:
+        return kind.FromString(message)
+    except DecodeError as error:
+        raise InferenceFailed(f"the upstream's answer is no {kind.DESCRIPTOR.name}; is it the right server?") from error
 
 
 def _short_way(channel: grpc.Channel) -> _Way:
