@@ -2,7 +2,7 @@
 
 grpcio's `future` starts a thread for the first call in flight and ends it with the last, which alone takes 0.1 ms, and
 keeps a context and conditions a call. So calls go through grpcio's inner channel, with one thread that reads its
-events. Where that layer is not as expected, calls go the public way (docs/decisions/0213, 0201).
+events. Where that layer is not as expected, calls go the public way (docs/decisions/0230, 0201).
 """
 
 import logging
