@@ -28,10 +28,10 @@ _CONTENTS = {
 }  # fmt: skip
 
 
-def parse_request(message: bytes) -> tuple[Any, Sequence[Buffer]]:
+def parse_request(message: bytes, cut_from: int = CUT_FROM_BYTES) -> tuple[Any, Sequence[Buffer]]:
     """A ModelInferRequest and its raw inputs, which may be views of `message`. Raises InvalidRequest."""
     try:
-        cut = cut_raw_inputs(message) if len(message) >= CUT_FROM_BYTES else None
+        cut = cut_raw_inputs(message) if len(message) >= cut_from else None
         if cut is not None:
             return service_pb2.ModelInferRequest.FromString(cut[0]), cut[1]
         request = service_pb2.ModelInferRequest.FromString(message)

@@ -98,8 +98,8 @@ def requests(size: int) -> dict[str, bytes]:
     spec = PredictRequest().model_spec
     spec.name = "m"
     return {
-        V2: v2_wire.write_request("m", "", [("x", "UINT8", tensor)], []),
-        TFS: tfs_wire.write_request(spec, [("x", "UINT8", tensor)], []),
+        V2: wire.join(v2_wire.write_request("m", "", [("x", "UINT8", tensor)], [])),
+        TFS: wire.join(tfs_wire.write_request(spec, [("x", "UINT8", tensor)], [])),
     }
 
 

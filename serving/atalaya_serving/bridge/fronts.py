@@ -91,7 +91,7 @@ class V2Front:
 
     def told_request(self, message: bytes) -> tuple[Any, InferRequest]:
         """The message without its raw contents too. Raises ServingError."""
-        told, raw = parse_request(message)
+        told, raw = parse_request(message, v2_wire.CUT_FROM_BYTES)
         request = to_request(told, raw)
         request.deadline = time.monotonic() + timeout_seconds(told)
         return told, request

@@ -4,45 +4,36 @@ The event thread of grpcio's server reads and sends on; the thread that reads th
 (grpc_fast.py says why; the ordinary way is here for a grpcio whose inner layer is another).
 """
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 import grpc
 
-from atalaya_serving.bridge import wire
 from atalaya_serving.bridge.calls import Scope, current_scope, deadline_in, passed_on
-from atalaya_serving.bridge.fronts import Front
-from atalaya_serving.bridge.remote import RemoteDataplane
-from atalaya_serving.dataplane import InferReply, InferRequest
+from atalaya_serving.bridge.hop import Hop
+from atalaya_serving.bridge.upstream import Answer
 from atalaya_serving.errors import ServingError, code_of, told_to_caller
 from atalaya_serving.grpc_fast import LaneCall, lane
 
 
-def attach(server: grpc.Server, front: Front, dataplane: RemoteDataplane) -> Callable[[], None] | None:
+def attach(server: grpc.Server, method: str, hop: Hop) -> Callable[[], None] | None:
     """Take the inference call on the short way; give what to call once the server has started."""
-    return lane(server, front.method, lambda event: _Call(event, front, dataplane).start())
+    return lane(server, method, lambda event: _Call(event, hop).start())
 
 
-def ordinary(front: Front, dataplane: RemoteDataplane) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+def ordinary(hop: Hop) -> Callable[[bytes, grpc.ServicerContext], bytes]:
     """The inference call on grpcio's ordinary way, for a handler of bytes."""
 
     def answer(message: bytes, context: grpc.ServicerContext) -> bytes:
-        replied: Future[InferReply] = Future()
-        scope = current_scope()
-        try:
-            request = front.request(message)
-            request.deadline = scope.deadline = min(request.deadline, scope.deadline)
-        except ServingError as error:
-            dataplane.refuse(InferRequest("", "", (), protocol=front.protocol), error, replied.set_result)
-        else:
-            dataplane.send(request, scope, replied.set_result)
-        reply = replied.result()
-        if reply.error is None:
-            return wire.join(front.response(reply))
-        refused = front.refusal(reply)
-        context.abort(code_of(refused).grpc, told_to_caller(refused))
-        raise refused
+        told: Future[Answer] = Future()
+        hop.take(message, time.monotonic(), current_scope(), told.set_result)
+        got = told.result()
+        if isinstance(got, ServingError):
+            context.abort(code_of(got).grpc, told_to_caller(got))
+            raise got
+        return got
 
     return answer
 
@@ -50,13 +41,12 @@ def ordinary(front: Front, dataplane: RemoteDataplane) -> Callable[[bytes, grpc.
 class _Call(LaneCall):
     """One inference call."""
 
-    __slots__ = ("_dataplane", "_front", "_scope")
+    __slots__ = ("_hop", "_scope")
 
-    def __init__(self, event: Any, front: Front, dataplane: RemoteDataplane) -> None:
+    def __init__(self, event: Any, hop: Hop) -> None:
         super().__init__(event)
-        self._front, self._dataplane = front, dataplane
-        seconds = self._deadline - self._arrived_at
-        self._scope = Scope(deadline_in(seconds), passed_on(event.invocation_metadata))
+        self._hop = hop
+        self._scope = Scope(deadline_in(self._deadline - self._arrived_at), passed_on(event.invocation_metadata))
 
     def _on_close(self, event: Any) -> Any:
         answer = super()._on_close(event)
@@ -65,23 +55,10 @@ class _Call(LaneCall):
         return answer
 
     def _take(self, message: bytes) -> None:
-        try:
-            request = self._front.request(message)
-        except ServingError as error:
-            refused = InferRequest("", "", (), protocol=self._front.protocol, arrived_at=self._arrived_at)
-            self._dataplane.refuse(refused, error, self._receive)
-            return
-        request.arrived_at = self._arrived_at
-        self._scope.deadline = min(self._scope.deadline, request.deadline)
-        self._dataplane.send(request, self._scope, self._receive)
+        self._hop.take(message, self._arrived_at, self._scope, self._tell)
 
-    def _receive(self, reply: InferReply) -> None:
-        if reply.error is not None:
-            self._send_error(self._front.refusal(reply))
-            return
-        try:
-            message = wire.join(self._front.response(reply))
-        except Exception as failure:  # noqa: BLE001 - the edge to foreign tensors: the caller must have an answer
-            self._fail(failure)
-            return
-        self._send_message(message)
+    def _tell(self, answer: Answer) -> None:
+        if isinstance(answer, ServingError):
+            self._send_error(answer)
+        else:
+            self._send_message(answer)

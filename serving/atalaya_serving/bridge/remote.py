@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
+from atalaya_serving.bridge import wire
 from atalaya_serving.bridge.calls import Scope, current_scope
-from atalaya_serving.bridge.upstream import Answer, Upstream
+from atalaya_serving.bridge.upstream import Answer, Done, Upstream
 from atalaya_serving.dataplane import Dataplane, InferReply, InferRequest, Receiver
 from atalaya_serving.engines.base import Engine, Signature, Slot, TensorSpec
 from atalaya_serving.errors import InferenceFailed, ModelNotFound, ModelNotReady, ServingError
@@ -42,8 +43,11 @@ class Dialect(Protocol):
     def infer_method(self) -> str:
         """The path of its inference call."""
 
-    def write(self, request: InferRequest) -> bytes:
-        """The upstream's message of a request. Raises ServingError."""
+    def write(self, request: InferRequest) -> list[wire.Part]:
+        """The parts of the upstream's message of a request. Raises ServingError."""
+
+    def writes_always_alike(self, request: InferRequest) -> bool:
+        """Whether nothing but the request decides how it is written."""
 
     def read(self, message: bytes, request: InferRequest) -> tuple[str, int, list[tuple[str, str, Any]]]:
         """Model, version and outputs (name, datatype, values) of its answer. Raises ServingError."""
@@ -94,19 +98,37 @@ class RemoteDataplane(Dataplane):
     def send(self, request: InferRequest, scope: Scope, receive: Receiver) -> None:
         """Have `request` answered; cancelling `scope` cancels it upstream."""
         try:
-            if self.is_draining:
-                raise ModelNotReady("this bridge is shutting down; call another replica, or again when it is back.")
-            message = self._dialect.write(request)
+            message = wire.join(self.write(request))
         except ServingError as error:
-            self._answer(InferReply(request, error=error), None, receive)
+            self.refuse(request, error, receive)
             return
+        self.dispatch(message, scope, lambda answer: self.answer(request, answer, receive))
+
+    def write(self, request: InferRequest) -> list[wire.Part]:
+        """The parts of the upstream's message. Raises ServingError, and ModelNotReady once a shutdown has begun."""
+        if self.is_draining:
+            raise ModelNotReady("this bridge is shutting down; call another replica, or again when it is back.")
+        return self._dialect.write(request)
+
+    def writes_always_alike(self, request: InferRequest) -> bool:
+        """Whether nothing but the request decides how it is written."""
+        return self._dialect.writes_always_alike(request)
+
+    def dispatch(self, message: bytes, scope: Scope, done: Done) -> None:
+        """Send the upstream's message of an inference; it is on its way until `done` returns."""
         self._count(1)
 
-        def done(answer: Answer) -> None:
-            self._count(-1)
-            self._answer(self._reply(request, answer), None, receive)
+        def finish(answer: Answer) -> None:
+            try:
+                done(answer)
+            finally:
+                self._count(-1)
 
-        self._upstream.start(self._dialect.infer_method, message, scope, done)
+        self._upstream.start(self._dialect.infer_method, message, scope, finish)
+
+    def answer(self, request: InferRequest, answer: Answer, receive: Receiver) -> None:
+        """Hand over what the upstream answered, then count."""
+        self._answer(self._reply(request, answer), None, receive)
 
     def is_ready(self) -> bool:
         """Whether the upstream serves, and no shutdown has begun."""

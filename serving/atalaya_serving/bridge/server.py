@@ -12,6 +12,7 @@ from tritonclient.grpc import service_pb2_grpc
 from atalaya_serving.bridge import lane
 from atalaya_serving.bridge.calls import Scoped
 from atalaya_serving.bridge.fronts import Front, TfsFront, V2Front
+from atalaya_serving.bridge.hop import Hop
 from atalaya_serving.bridge.metrics import exposition
 from atalaya_serving.bridge.remote import Dialect, RemoteDataplane, RemoteModels
 from atalaya_serving.bridge.services import BridgedInference, BridgedTfs, BridgeHealth, BridgeRest, scoped
@@ -43,10 +44,11 @@ class BridgeGrpc(GrpcServer):
         pool = ThreadPoolExecutor(settings.grpc_threads, thread_name_prefix="grpc")
         self._server = grpc.server(pool, interceptors=(Scoped(),), options=server_options(settings))
         service, _, method = front.method[1:].partition("/")
-        infer = grpc.unary_unary_rpc_method_handler(lane.ordinary(front, dataplane))
+        hop = Hop(front, dataplane)
+        infer = grpc.unary_unary_rpc_method_handler(lane.ordinary(hop))
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: infer}),))
         register(self._server)
-        self._start_fast = lane.attach(self._server, front, dataplane) if fast else None
+        self._start_fast = lane.attach(self._server, front.method, hop) if fast else None
         self.address = f"{settings.grpc_address}:{settings.grpc_port}"
         try:
             self._server.add_insecure_port(self.address)

@@ -7,7 +7,7 @@ that is no number is one of TensorFlow Serving's labels.
 from collections.abc import Sequence
 from typing import Any
 
-from atalaya_serving.bridge import tfs_wire
+from atalaya_serving.bridge import tfs_wire, wire
 from atalaya_serving.bridge.remembered import Remembered
 from atalaya_serving.bridge.remote import RemoteModel, RemoteModels, remote_version
 from atalaya_serving.bridge.upstream import Upstream, decoded
@@ -117,7 +117,7 @@ class TfsDialect:
     def __init__(self, signature: str = DEFAULT_SIGNATURE) -> None:
         self._signature = signature
 
-    def write(self, request: InferRequest) -> bytes:
+    def write(self, request: InferRequest) -> list[wire.Part]:
         """A PredictRequest. Raises InvalidRequest."""
         spec = PredictRequest().model_spec
         fill_spec(spec, request.model, request.version)
@@ -127,6 +127,10 @@ class TfsDialect:
             raise InvalidRequest("an input is given twice; give it once.")
         inputs = [(one.name, one.datatype, one.data) for one in request.inputs]
         return tfs_wire.write_request(spec, inputs, request.outputs)
+
+    def writes_always_alike(self, request: InferRequest) -> bool:  # noqa: ARG002 - as every dialect has it
+        """Always."""
+        return True
 
     def read(self, message: bytes, request: InferRequest) -> tuple[str, int, list[tuple[str, str, Any]]]:
         """Model, version and outputs of a PredictResponse, in the order asked for, else by name: a map has none."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from tritonclient.grpc import service_pb2
 
-from atalaya_serving.bridge import v2_wire
+from atalaya_serving.bridge import v2_wire, wire
 from atalaya_serving.bridge.remembered import Remembered
 from atalaya_serving.bridge.remote import RemoteModel, RemoteModels, remote_version
 from atalaya_serving.bridge.upstream import Upstream
@@ -115,13 +115,17 @@ class V2Dialect:
     def __init__(self, models: V2Models) -> None:
         self._models = models
 
-    def write(self, request: InferRequest) -> bytes:
+    def write(self, request: InferRequest) -> list[wire.Part]:
         """A ModelInferRequest. Raises PreconditionFailed with TensorFlow Serving's words."""
         if request.signature not in ("", DEFAULT_SIGNATURE):
             raise PreconditionFailed(f'Serving signature key "{request.signature}" not found.')
         inputs = [(one.name, one.datatype, one.data) for one in request.inputs]
         version = self._models.version_text(request.model, request.version)
         return v2_wire.write_request(request.model, version, inputs, request.outputs, request.id)
+
+    def writes_always_alike(self, request: InferRequest) -> bool:
+        """Not where the upstream knows no versions now: it may some day."""
+        return self._models.version_text(request.model, request.version) == request.version
 
     def read(self, message: bytes, request: InferRequest) -> tuple[str, int, list[tuple[str, str, Any]]]:
         """Model, version and outputs of a ModelInferResponse. Raises InferenceFailed."""

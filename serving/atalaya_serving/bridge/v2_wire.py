@@ -14,20 +14,22 @@ from atalaya_serving.bridge import wire
 from atalaya_serving.bridge.tfs_wire import Tensors
 from atalaya_serving.datatypes import BYTES, Tensor
 from atalaya_serving.errors import InferenceFailed, InvalidRequest
-from atalaya_serving.grpc_convert import CUT_FROM_BYTES, RAW_OUTPUT_TAG, cut_raw_inputs, typed_tensor
+from atalaya_serving.grpc_convert import RAW_OUTPUT_TAG, cut_raw_inputs, typed_tensor
 from atalaya_serving.tensors import Buffer, from_raw, to_raw
 
+CUT_FROM_BYTES = 16
+"""As tfs_wire.WALK_FROM_BYTES."""
 _RAW_INPUT, _RAW_OUTPUT = b"\x3a", b"\x32"
 
 
 def write_request(
     model: str, version: str, inputs: Sequence[tuple[str, str, Tensor]], outputs: Sequence[str], identity: str = ""
-) -> bytes:
-    """A ModelInferRequest with raw contents."""
+) -> list[wire.Part]:
+    """The parts of a ModelInferRequest with raw contents."""
     head = service_pb2.ModelInferRequest(model_name=model, model_version=version, id=identity)
     for name in outputs:
         head.outputs.add(name=name)
-    return _with_raw(head, head.inputs, inputs, _RAW_INPUT)
+    return _parts(head, head.inputs, inputs, _RAW_INPUT)
 
 
 def write_response(head: Any, outputs: Sequence[tuple[str, str, Tensor]]) -> list[wire.Part]:
@@ -51,10 +53,6 @@ def read_response(message: bytes, cut_from: int = CUT_FROM_BYTES) -> tuple[Any, 
         }
     except (DecodeError, InvalidRequest) as error:
         raise InferenceFailed(f"the upstream's answer cannot be read ({error}); see its log.") from error
-
-
-def _with_raw(head: Any, declared: Any, tensors: Sequence[tuple[str, str, Tensor]], tag: bytes) -> bytes:
-    return wire.join(_parts(head, declared, tensors, tag))
 
 
 def _parts(head: Any, declared: Any, tensors: Sequence[tuple[str, str, Tensor]], tag: bytes) -> list[wire.Part]:

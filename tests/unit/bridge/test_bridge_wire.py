@@ -91,7 +91,7 @@ def test_a_written_predict_request_is_read_by_protobuf(datatype: str, shape: tup
     given_tensor = tensor(datatype, shape)
     spec = PredictRequest().model_spec
     spec.name, spec.version.value = "m", 7
-    message = tfs_wire.write_request(spec, [("a", datatype, given_tensor)], ["y", "z"])
+    message = wire.join(tfs_wire.write_request(spec, [("a", datatype, given_tensor)], ["y", "z"]))
     request = PredictRequest.FromString(message)
     assert (request.model_spec, list(request.output_filter)) == (spec, ["y", "z"])
     assert_same(from_proto("a", request.inputs["a"]), (datatype, given_tensor))
@@ -120,7 +120,7 @@ def test_a_written_predict_response_has_the_typed_values_that_clients_read(
 @pytest.mark.parametrize("datatype", DATATYPES)
 def test_a_v2_message_written_and_read_is_the_same(datatype: str, shape: tuple[int, ...]) -> None:
     given_tensor = tensor(datatype, shape)
-    message = v2_wire.write_request("m", "3", [("x", datatype, given_tensor)], ["y"], "id")
+    message = wire.join(v2_wire.write_request("m", "3", [("x", datatype, given_tensor)], ["y"], "id"))
     request = service_pb2.ModelInferRequest.FromString(message)
     assert (request.model_name, request.model_version, request.id) == ("m", "3", "id")
     assert (request.inputs[0].datatype, tuple(request.inputs[0].shape)) == (datatype, shape)
