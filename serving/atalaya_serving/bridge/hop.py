@@ -38,7 +38,7 @@ class Hop:
     def take(self, message: bytes, arrived_at: float, scope: Scope, tell: Tell) -> None:
         """Have `message` answered: `tell` is called exactly once, here or later from the upstream's thread."""
         known = self._requests.find(message)
-        if known is None or self._dataplane.is_draining:
+        if known is None or not self._dataplane.takes_more:
             self._take_unknown(message, arrived_at, scope, tell)
             return
         kind = known.about

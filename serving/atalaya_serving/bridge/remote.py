@@ -14,7 +14,7 @@ from atalaya_serving.bridge.calls import Scope, current_scope
 from atalaya_serving.bridge.upstream import Answer, Done, Upstream
 from atalaya_serving.dataplane import Dataplane, InferReply, InferRequest, Receiver
 from atalaya_serving.engines.base import Engine, Signature, Slot, TensorSpec
-from atalaya_serving.errors import InferenceFailed, ModelNotFound, ModelNotReady, ServingError
+from atalaya_serving.errors import InferenceFailed, ModelNotFound, ModelNotReady, QueueFull, ServingError
 from atalaya_serving.executor import Executor
 from atalaya_serving.repository import ModelRepository
 from atalaya_serving.served import ServedVersion
@@ -75,8 +75,11 @@ class RemoteModels(ModelRepository):
 class RemoteDataplane(Dataplane):
     """Has every call answered by the upstream."""
 
-    def __init__(self, repository: RemoteModels, upstream: Upstream, dialect: Dialect) -> None:
+    def __init__(
+        self, repository: RemoteModels, upstream: Upstream, dialect: Dialect, most_in_flight: int = 1024
+    ) -> None:
         super().__init__(repository)
+        self._most_in_flight = most_in_flight
         self._models, self._upstream, self._dialect = repository, upstream, dialect
         self._answerers: dict[tuple[str, int], ServedVersion] = {}
         self.is_upstream_ready: Callable[[], bool] = lambda: False
@@ -105,10 +108,20 @@ class RemoteDataplane(Dataplane):
         self.dispatch(message, scope, lambda answer: self.answer(request, answer, receive))
 
     def write(self, request: InferRequest) -> list[wire.Part]:
-        """The parts of the upstream's message. Raises ServingError, and ModelNotReady once a shutdown has begun."""
+        """The parts of the upstream's message. Raises ServingError, also where `takes_more` says no."""
         if self.is_draining:
             raise ModelNotReady("this bridge is shutting down; call another replica, or again when it is back.")
+        if not self.takes_more:
+            raise QueueFull(
+                f"{self._most_in_flight} calls are on their way to the upstream; call again later, or raise"
+                " --queue_size."
+            )
         return self._dialect.write(request)
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether another call may be sent: none once a shutdown has begun, and never more than may be held here."""
+        return not self.is_draining and self.in_flight < self._most_in_flight
 
     def writes_always_alike(self, request: InferRequest) -> bool:
         """Whether nothing but the request decides how it is written."""

@@ -68,7 +68,7 @@ class Bridge(Server):
         self._upstream = Upstream(settings.upstream, fast=fast)
         models, dialect = _behind(settings, self._upstream)
         self.repository = models
-        self.dataplane: RemoteDataplane = RemoteDataplane(models, self._upstream, dialect)
+        self.dataplane: RemoteDataplane = RemoteDataplane(models, self._upstream, dialect, settings.listen.queue_size)
         self.watch = Watch(models, settings.models, settings.watch_seconds)
         self.dataplane.is_upstream_ready = lambda: self.watch.is_ready
         info = {"upstream": settings.upstream, "client": settings.client}

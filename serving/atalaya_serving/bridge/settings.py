@@ -64,6 +64,12 @@ def _flags() -> argparse.ArgumentParser:
         "--max_message_bytes", type=_positive, default=DEFAULT_MAX_MESSAGE_BYTES, help="largest request"
     )
     parser.add_argument(
+        "--queue_size",
+        type=_positive,
+        default=1024,
+        help="calls on their way; more get RESOURCE_EXHAUSTED (default 1024)",
+    )
+    parser.add_argument(
         "--drain_seconds", type=_seconds, default=30.0, help="time for accepted calls after SIGTERM (default 30)"
     )
     parser.add_argument(
@@ -84,6 +90,7 @@ def parse_settings(arguments: Sequence[str]) -> BridgeSettings:
         grpc_address=given.grpc_bind_address,
         rest_address=given.rest_bind_address,
         max_message_bytes=given.max_message_bytes,
+        queue_size=given.queue_size,
         drain_seconds=given.drain_seconds,
         log_level=given.log_level,
         log_format=given.log_format,

@@ -20,6 +20,7 @@ import builders_tfs as tfs
 from atalaya_serving.bridge import upstream as upstream_module
 from atalaya_serving.bridge.server import Bridge
 from atalaya_serving.server import Server
+from atalaya_serving.settings import Settings
 from builders_bridge import bridging, refusal, upstream, wait_until
 from builders_serving import FakeEngine, fake_version, free_port, running
 
@@ -274,6 +275,22 @@ def test_a_bridge_that_ends_answers_what_it_accepted_and_refuses_the_rest(
         engine.gate.set()
         assert accepted.code() == CODES.OK
         stopping.join()
+
+
+@EVERY_WAY
+def test_more_calls_than_may_be_on_their_way_are_refused(
+    client: str, fast: bool, behind: Server, engine: FakeEngine
+) -> None:
+    listen = Settings(grpc_port=free_port(), rest_port=0, queue_size=2)
+    with bridging(behind.grpc.address, client, fast=fast, listen=listen) as bridge, caller(client, bridge) as call:
+        assert call.code() == CODES.OK
+        engine.gate.clear()
+        accepted = [call.start() for _ in range(2)]
+        wait_until(lambda: bridge.dataplane.in_flight == 2)
+        assert call.code() == CODES.RESOURCE_EXHAUSTED
+        engine.gate.set()
+        assert [one.code() for one in accepted] == [CODES.OK] * 2
+        wait_until(lambda: call.code() == CODES.OK)
 
 
 @BOTH
