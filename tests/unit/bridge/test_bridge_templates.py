@@ -111,6 +111,31 @@ def test_another_version_model_or_shape_is_read_anew(client: str, written: list[
     assert len(written) == 1
 
 
+@pytest.mark.parametrize("client", ["tfs", "v2"])
+def test_several_tensors_are_moved_each_to_its_own_name(client: str, written: list[bytes]) -> None:
+    one = hop(client, Echo())
+    for number in range(1, 4):
+        rows = {"b": ROWS * number, "a": ROWS[:1] - number, "c": np.full(3, number, np.float32)}
+        tensors = [(name, "FP32", tensor) for name, tensor in rows.items()]
+        spec = PredictRequest(model_spec={"name": "m"}).model_spec
+        write = (
+            tfs_wire.write_request(spec, tensors, [])
+            if client == "tfs"
+            else v2_wire.write_request("m", "", tensors, [])
+        )
+        answer = take(one, wire.join(write))
+        assert isinstance(answer, bytes)
+        if client == "tfs":
+            outputs = PredictResponse.FromString(answer).outputs
+            got = {name: list(outputs[name].float_val) for name in outputs}
+        else:
+            told = service_pb2.ModelInferResponse.FromString(answer)
+            raw = zip(told.outputs, told.raw_output_contents, strict=True)
+            got = {output.name: np.frombuffer(content, "f4").tolist() for output, content in raw}
+        assert got == {name: tensor.ravel().tolist() for name, tensor in rows.items()}
+    assert len(written) == 4
+
+
 def test_a_request_with_an_identity_gets_its_own_back(written: list[bytes]) -> None:
     one = hop("v2", Echo())
     for identity in ("a", "b", "a"):
