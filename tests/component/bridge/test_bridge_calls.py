@@ -166,24 +166,28 @@ def test_a_rest_client_that_hangs_up_cancels_its_call(
 
 
 @EVERY_WAY
-def test_metadata_of_the_caller_is_passed_on(client: str, fast: bool) -> None:
-    seen: list[dict[str, Any]] = []
+def test_metadata_and_deadline_of_the_caller_are_passed_on(client: str, fast: bool) -> None:
+    seen: list[tuple[dict[str, Any], float]] = []
+
+    def infer(_message: bytes, context: grpc.ServicerContext) -> bytes:
+        seen.append((dict(context.invocation_metadata()), context.time_remaining()))
+        return b""
 
     class Listener(grpc.GenericRpcHandler):
         def service(self, details: Any) -> Any:
-            if "Status" not in details.method and "Ready" not in details.method:
-                seen.append(dict(details.invocation_metadata))
-            return grpc.unary_unary_rpc_method_handler(lambda _message, _context: b"")
+            is_inference = details.method.endswith(("/ModelInfer", "/Predict"))
+            return grpc.unary_unary_rpc_method_handler(infer) if is_inference else None
 
     server = grpc.server(ThreadPoolExecutor(4), handlers=(Listener(),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     with bridging(f"127.0.0.1:{port}", client, fast=fast) as bridge, caller(client, bridge) as call:
-        call.start(metadata=(("authorization", "Bearer x"), ("trace-bin", b"\x00\xff"))).code()
+        call.start(seconds=30, metadata=(("authorization", "Bearer x"), ("trace-bin", b"\x00\xff"))).code()
     server.stop(0).wait()
-    assert seen[0]["authorization"] == "Bearer x"
-    assert seen[0]["trace-bin"] == b"\x00\xff"
-    assert sum(name == "user-agent" for name in seen[0]) == 1
+    ((metadata, seconds_left),) = seen
+    assert metadata["authorization"] == "Bearer x"
+    assert metadata["trace-bin"] == b"\x00\xff"
+    assert 0 < seconds_left <= 30
 
 
 @EVERY_WAY
