@@ -66,6 +66,8 @@ class Dataplane:
         self.repository = repository
         self.refused = VersionStats()
         """Counts calls that reached no version, under no name: names from outside must not become labels."""
+        self.is_ready_with_failed_models = False
+        """Whether a model that could not be loaded leaves the server ready."""
         self.is_draining = False
         """Set when the server is told to end: it is not ready, and takes no new inference."""
 
@@ -109,7 +111,10 @@ class Dataplane:
 
     def is_ready(self) -> bool:
         """Whether this server wants traffic."""
-        return not self.is_draining and self.repository.is_ready()
+        repository = self.repository
+        return not self.is_draining and (
+            repository.is_started if self.is_ready_with_failed_models else repository.is_ready()
+        )
 
     def wait_until_idle(self, timeout_seconds: float) -> None:
         """Wait until no accepted call waits or computes, but no longer than told."""

@@ -16,7 +16,7 @@ from atalaya_serving import grpc_fast
 from atalaya_serving.dataplane import Dataplane
 from atalaya_serving.errors import ModelNotFound, ModelNotReady, SettingsError
 from atalaya_serving.grpc_v2 import InferenceService
-from atalaya_serving.settings import Settings
+from atalaya_serving.settings import Settings, Tls
 
 _SERVICE = "inference.GRPCInferenceService"
 _WATCH_SECONDS = 0.5
@@ -73,35 +73,52 @@ class _GenericOnly:
         """The generic handlers answer these methods."""
 
 
+def add_v2(server: grpc.Server, service: InferenceService) -> None:
+    """Register KServe v2."""
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, _GenericOnly(server))
+
+
+def add_health(server: grpc.Server, health: Health) -> None:
+    """Register grpc.health.v1."""
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+
+
+Register = Callable[[grpc.Server], None]
+"""Puts one service on a server that has not started."""
+
+
 class GrpcServer:
     """The listening gRPC server."""
 
     def __init__(
-        self,
-        settings: Settings,
-        dataplane: Dataplane,
-        *,
-        fast: bool = True,
-        more: Sequence[Callable[[grpc.Server], None]] = (),
+        self, settings: Settings, dataplane: Dataplane, services: Sequence[Register], *, fast: bool = True
     ) -> None:
-        """Bind the port; each of `more` registers another service. Raises SettingsError when the port is taken."""
+        """Bind the port; with `fast`, ModelInfer takes its short way. Raises SettingsError when the port is taken."""
         pool = ThreadPoolExecutor(settings.grpc_threads, thread_name_prefix="grpc")
         self._server = grpc.server(pool, options=_options(settings))
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-            InferenceService(dataplane), _GenericOnly(self._server)
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(Health(dataplane), self._server)
-        for register in more:
+        for register in services:
             register(self._server)
         self._start_fast = grpc_fast.attach(self._server, dataplane) if fast else None
         self.address = f"{settings.grpc_address}:{settings.grpc_port}"
         try:
-            self._server.add_insecure_port(self.address)
+            if settings.grpc_port:
+                self._listen(self.address, settings.grpc_tls)
+            if settings.grpc_socket_path:
+                self._listen(f"unix:{settings.grpc_socket_path}", settings.grpc_tls)
         except RuntimeError as error:
             raise SettingsError(
                 f"gRPC cannot listen on {self.address}: the port is taken or the address is not of this machine; choose"
                 " another with --port or --grpc_bind_address."
             ) from error
+
+    def _listen(self, address: str, tls: Tls | None) -> None:
+        if tls is None:
+            self._server.add_insecure_port(address)
+            return
+        shown = ((tls.key, tls.certificate),)
+        self._server.add_secure_port(
+            address, grpc.ssl_server_credentials(shown, tls.ca or None, require_client_auth=tls.verify_client)
+        )
 
     def start(self) -> None:
         """Take calls."""

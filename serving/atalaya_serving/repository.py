@@ -9,7 +9,7 @@ import logging
 import math
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from atalaya_serving.errors import ModelLoadFailed, ModelNotFound, ModelNotReady
 from atalaya_serving.executor import Executor
 from atalaya_serving.served import ServedVersion, check_manifest, identify
 from atalaya_serving.settings import ModelSettings, Settings
+from atalaya_serving.stats import VersionStats
 from atalaya_spec.manifest import versions
 
 _log = logging.getLogger(__name__)
@@ -73,8 +74,12 @@ class _Model:
 class ModelRepository:
     """All models of this server. Every method may be called from any thread."""
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, new_stats: Callable[[str], VersionStats] | None = None
+    ) -> None:
+        """`new_stats` gives the books of a new version of the model named."""
         self._settings, self._engine = settings, engine
+        self._new_stats = new_stats or (lambda _name: VersionStats())
         self._models = {model.name: _Model(model) for model in settings.models}
         self._stopping = threading.Event()
         self._poller: threading.Thread | None = None
@@ -111,6 +116,11 @@ class ModelRepository:
         if served is None:
             raise self._no_version(model, version)
         return served
+
+    @property
+    def is_started(self) -> bool:
+        """Whether every model was tried once."""
+        return self._started
 
     def is_ready(self) -> bool:
         """Whether all models that the server was started with, and that nobody unloaded, serve."""
@@ -325,13 +335,24 @@ class ModelRepository:
             self._retire([replaced])
 
     def _load(self, settings: ModelSettings, number: int, folder: Path) -> ServedVersion:
+        if settings.unsupported:
+            raise ModelLoadFailed(settings.unsupported)
         identity = identify(folder)
         options = replace(load_options(settings, self._settings), rows_are_independent=identity.manifest is not None)
         model = self._engine.load(folder, options)
         if identity.manifest is not None:
             check_manifest(identity.manifest, model, folder)
         executor = _executor(f"{settings.name}-{number}", model, self._settings)
-        return ServedVersion(settings.name, number, model, executor, identity.digest, identity.manifest)
+        return ServedVersion(
+            settings.name,
+            number,
+            model,
+            executor,
+            identity.digest,
+            identity.manifest,
+            self._new_stats(settings.name),
+            self._settings.tfs.derive_signatures,
+        )
 
     def _has_changed(self, model: _Model, served: ServedVersion) -> bool:
         folder = model.settings.base_path / served.version_text

@@ -34,6 +34,11 @@ _LARGE_BYTES = 64 << 10
 Handler = Callable[[Request], Awaitable[Response]]
 
 
+def application(routes: Sequence[Route]) -> Starlette:
+    """The ASGI application; errors answer as JSON."""
+    return Starlette(routes=routes, exception_handlers={ServingError: _on_serving_error, HTTPException: _on_http_error})
+
+
 class RestService:
     """The routes' handlers."""
 
@@ -41,8 +46,8 @@ class RestService:
         self._dataplane, self._repository = dataplane, dataplane.repository
         self._exposition, self._limit = exposition, max_body_bytes
 
-    def app(self, more: Sequence[Route] = ()) -> Starlette:
-        """The ASGI application, with `more` routes of another protocol."""
+    def routes(self) -> list[Route]:
+        """KServe v2 with Triton's extensions, and /metrics."""
         model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
         routes = [
             Route("/v2", self.server_metadata),
@@ -58,13 +63,10 @@ class RestService:
             *(Route(f"{base}/stats", self.statistics) for base in (model, version)),
             *(Route(f"{base}/infer", self.infer, methods=["POST"]) for base in (model, version)),
             *(Route(path, self.not_offered, methods=["GET", "POST"]) for path in _NOT_OFFERED),
-            *more,
         ]
         if self._exposition is not None:
             routes.append(Route("/metrics", self.metrics))
-        return Starlette(
-            routes=routes, exception_handlers={ServingError: _on_serving_error, HTTPException: _on_http_error}
-        )
+        return routes
 
     async def live(self, request: Request) -> Response:
         """The process answers."""

@@ -20,20 +20,22 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from atalaya_serving.config_poll import ConfigPoll
 from atalaya_serving.dataplane import Dataplane
 from atalaya_serving.deadline import Deadline
 from atalaya_serving.engines.base import Engine
 from atalaya_serving.errors import SettingsError
-from atalaya_serving.grpc_server import GrpcServer
+from atalaya_serving.grpc_server import GrpcServer, Health, Register, add_health, add_v2
+from atalaya_serving.grpc_v2 import InferenceService
 from atalaya_serving.metrics import exposition
 from atalaya_serving.repository import ModelRepository
-from atalaya_serving.rest_v2 import RestService
+from atalaya_serving.rest_v2 import RestService, application
 from atalaya_serving.settings import Settings
+from atalaya_serving.stats import VersionStats
 from atalaya_serving.tfs.api import TfsApi
-from atalaya_serving.tfs.config_poll import ConfigPoll
 from atalaya_serving.tfs.grpc_service import add_services
 from atalaya_serving.tfs.labels import LabelTable
-from atalaya_serving.tfs.model_config import read_monitoring_path
+from atalaya_serving.tfs.model_config import read_model_config, read_monitoring_path
 from atalaya_serving.tfs.rest_service import TfsRest
 
 _log = logging.getLogger(__name__)
@@ -99,26 +101,55 @@ class Server:
 
     def __init__(self, settings: Settings, engine: Engine, *, fast: bool = True) -> None:
         """Bind the ports; load nothing yet. Raises SettingsError."""
-        self._settings = settings
-        self.repository = ModelRepository(settings, engine)
+        self.settings, self._engine, self._fast = settings, engine, fast
+        self.repository = ModelRepository(settings, engine, self.new_stats)
         self.dataplane = Dataplane(self.repository)
-        metrics = exposition(self.dataplane, engine) if settings.metrics else None
-        service = RestService(self.dataplane, metrics, settings.max_message_bytes)
         self.tfs = TfsApi(self.dataplane, LabelTable(settings.labels), allow_new_labels=settings.tfs.allow_new_labels)
-        more = [partial(add_services, api=self.tfs)]
-        self.grpc = GrpcServer(settings, self.dataplane, fast=fast, more=more) if settings.grpc_port else None
-        routes = TfsRest(self.tfs, service.read_body).routes()
+        self.grpc: GrpcServer | None = None
+        self.rest: RestServer | None = None
+        if self.listens_while_loading:
+            self.bind()
+        self._config_poll = self.config_poll()
+
+    listens_while_loading = True
+    """Whether the ports are open before the models are loaded, and health can tell so."""
+
+    def bind(self) -> None:
+        """Bind the ports. Raises SettingsError."""
+        settings = self.settings
+        if settings.grpc_port or settings.grpc_socket_path:
+            self.grpc = GrpcServer(settings, self.dataplane, self.grpc_services(), fast=self._fast)
+        if settings.rest_port:
+            self.rest = RestServer(settings, application(self.rest_routes()))
+
+    def grpc_services(self) -> list[Register]:
+        """What is offered over gRPC."""
+        return [
+            partial(add_v2, service=InferenceService(self.dataplane)),
+            partial(add_health, health=Health(self.dataplane)),
+            partial(add_services, api=self.tfs),
+        ]
+
+    def rest_routes(self) -> list[Route]:
+        """What is offered over REST."""
+        settings = self.settings
+        metrics = exposition(self.dataplane, self._engine) if settings.metrics else None
+        service = RestService(self.dataplane, metrics, settings.max_message_bytes)
+        routes = [*service.routes(), *TfsRest(self.tfs, service.read_body).routes()]
         if settings.tfs.monitoring_config_file and (path := read_monitoring_path(settings.tfs.monitoring_config_file)):
             routes.append(Route(path, service.metrics))
-        app = service.app(routes)
-        self.rest = RestServer(settings, app) if settings.rest_port else None
-        self._engine = engine
-        told = settings.tfs
-        self._config_poll = (
-            ConfigPoll(told.model_config_file, told.model_config_poll_seconds, self.tfs.models)
-            if told.model_config_file and told.model_config_poll_seconds
-            else None
-        )
+        return routes
+
+    def new_stats(self, _model: str) -> VersionStats:
+        """The books of a new version."""
+        return VersionStats()
+
+    def config_poll(self) -> ConfigPoll | None:
+        """What follows a config file."""
+        file, seconds = self.settings.tfs.model_config_file, self.settings.tfs.model_config_poll_seconds
+        if not (file and seconds):
+            return None
+        return ConfigPoll(file, seconds, lambda: self.tfs.models.apply(read_model_config(file)))
 
     def start(self) -> None:
         """Answer health at once, then load the models, then say ready."""
@@ -152,7 +183,7 @@ class Server:
         New calls are refused with UNAVAILABLE for a moment before gRPC stops: a call that meets its shutdown gets
         CANCELLED, which a client does not send again elsewhere. False when a thread of ours is busy still.
         """
-        deadline = Deadline(self._settings.drain_seconds)
+        deadline = Deadline(self.settings.drain_seconds)
         self.dataplane.is_draining = True
         _log.info("draining")
         time.sleep(min(_REFUSAL_SECONDS, deadline.left))

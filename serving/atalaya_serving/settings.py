@@ -32,6 +32,18 @@ class ModelSettings:
     batch_size: int | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
+    unsupported: str = ""
+    """What is asked for that would change its answers and is not done here: then no version of it may serve."""
+
+
+@dataclass(frozen=True)
+class Tls:
+    """What gRPC shows and asks of its callers, as PEM. With `verify_client` a caller needs a certificate of `ca`."""
+
+    key: bytes
+    certificate: bytes
+    ca: bytes = b""
+    verify_client: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,9 @@ class Settings:
     rest_address: str = "127.0.0.1"
     grpc_threads: int = 32
     grpc_channel_arguments: tuple[tuple[str, int | str], ...] = ()
+    grpc_socket_path: str = ""
+    """A Unix socket that gRPC listens on too."""
+    grpc_tls: Tls | None = None
     poll_wait_seconds: float = 0.0
     metrics: bool = True
     cache_dir: Path | None = None

@@ -19,6 +19,8 @@ class TfsSettings:
     intra_op_threads: int = 0
     inter_op_threads: int = 0
     batching: Batching | None = None
+    derive_signatures: bool = True
+    """Whether models without Examples in their graph get `classify` and `regress` from the server."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,12 +1,11 @@
-"""Looks at --model_config_file again and again, and serves what it says when it has changed."""
+"""Looks at a config file again and again, and has it taken when it has changed."""
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from atalaya_serving.errors import ServingError, SettingsError
-from atalaya_serving.tfs.model_config import read_model_config
-from atalaya_serving.tfs.status import ModelApi
 
 _log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 0.2
@@ -15,8 +14,9 @@ _PATIENCE_SECONDS = 0.2
 class ConfigPoll:
     """A thread that a wrong file never ends: it is reported once, and what serves goes on serving."""
 
-    def __init__(self, path: Path, seconds: float, api: ModelApi) -> None:
-        self._path, self._seconds, self._api = path, seconds, api
+    def __init__(self, path: Path, seconds: float, take: Callable[[], object]) -> None:
+        """`take` reads the file and serves what it says; it raises ServingError or SettingsError."""
+        self._path, self._seconds, self._take = path, seconds, take
         self._seen = self._content()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="config-poll", daemon=True)
@@ -39,7 +39,7 @@ class ConfigPoll:
             return
         self._seen = content
         try:
-            self._api.apply(read_model_config(self._path))
+            self._take()
         except (ServingError, SettingsError) as error:
             _log.error("config not taken", extra={"file": str(self._path), "reason": str(error)})
 
