@@ -18,6 +18,8 @@ class ConfigPoll:
         """`take` reads the file and serves what it says; it raises ServingError or SettingsError."""
         self._path, self._seconds, self._take = path, seconds, take
         self._seen = self._content()
+        self._has_failed = False
+        self._taking = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="config-poll", daemon=True)
 
@@ -34,14 +36,24 @@ class ConfigPoll:
 
     def look(self) -> None:
         """One look."""
-        content = self._content()
-        if content == self._seen:
-            return
-        self._seen = content
         try:
-            self._take()
+            self.take_if_new()
         except (ServingError, SettingsError) as error:
             _log.error("config not taken", extra={"file": str(self._path), "reason": str(error)})
+
+    def take_if_new(self, *, again: bool = False) -> bool:
+        """Have the file taken where it has changed; `again` also where it was not taken the last time.
+
+        False where there was nothing to take. Raises ServingError, SettingsError.
+        """
+        with self._taking:
+            content = self._content()
+            if content == self._seen and not (again and self._has_failed):
+                return False
+            self._seen, self._has_failed = content, True
+            self._take()
+            self._has_failed = False
+        return True
 
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds):

@@ -62,6 +62,8 @@ class _Model:
     loading: frozenset[int] = frozenset()
     reason: str = ""
     is_unloaded: bool = False
+    is_stale: bool = False
+    """Other settings were given than those that its versions were loaded with."""
     is_late: bool = False
     """Found after the start: it must not take readiness from the models that serve already."""
     changing: threading.Lock = field(default_factory=threading.Lock)
@@ -173,6 +175,7 @@ class ModelRepository:
         self._models = {name: before.get(name) or _Model(settings) for name, settings in wanted.items()}
         for name, model in self._models.items():
             with model.changing:
+                model.is_stale = replace(model.settings, policy=wanted[name].policy) != wanted[name]
                 model.settings, model.is_unloaded = wanted[name], False
             self._refresh(model, settled_only=False)
         for name in before.keys() - wanted.keys():
@@ -204,12 +207,12 @@ class ModelRepository:
         self._retire(gone)
         _log.info("model unloaded", extra={"model": name})
 
-    def look(self) -> None:
-        """One look at the folders: what the poll does."""
+    def look(self, *, settled_only: bool = True) -> None:
+        """One look at the folders: what the poll does. With `settled_only`, a folder still in copy waits."""
         self._find_models()
         for model in list(self._models.values()):
             if not model.is_unloaded:
-                self._refresh(model, settled_only=True)
+                self._refresh(model, settled_only=settled_only)
 
     def stop(self, timeout_seconds: float = math.inf) -> bool:
         """Stop polling, and wait until every accepted call of every version is answered, no longer than told.
@@ -270,12 +273,16 @@ class ModelRepository:
             wanted = model.settings.policy.wanted(there)
             model.failed = {number: why for number, why in model.failed.items() if number in wanted}
             ready = dict(model.ready)
+            is_stale, model.is_stale = model.is_stale, False
             for number in sorted(wanted):
-                if number in ready and not (reload_changed and self._has_changed(model, ready[number])):
+                is_same = not (
+                    is_stale or (reload_changed and number in ready and self._has_changed(model, ready[number]))
+                )
+                if number in ready and is_same:
                     continue
                 if self._stopping.is_set():
                     return
-                if self._may_try(model, number, settled_only, retry=reload_changed):
+                if self._may_try(model, number, settled_only, retry=reload_changed or is_stale):
                     self._load_version(model, number, ready)
             self._drop_unwanted(model, ready, wanted, there)
 

@@ -190,7 +190,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         grpc_address=given.grpc_bind_address,
         rest_address=given.rest_bind_address,
         grpc_threads=given.grpc_max_threads,
-        grpc_channel_arguments=_channel_arguments(given.grpc_channel_arguments),
+        grpc_channel_arguments=channel_arguments(given.grpc_channel_arguments),
         poll_wait_seconds=given.file_system_poll_wait_seconds,
         metrics=given.metrics_enable,
         cache_dir=given.cache_dir,
@@ -245,7 +245,7 @@ def _model_by_flags(given: argparse.Namespace, name: str, path: Path) -> ModelSe
     for flag in ("model_version_policy", "plugin_config"):
         flags[flag] = flags[flag] and _json(f"--{flag}", flags[flag])
     entry = {key: value for key, value in flags.items() if value is not None}
-    return _model(entry | {"name": name, "base_path": str(path)}, "the command line", Path.cwd())
+    return model_of_entry(entry | {"name": name, "base_path": str(path)}, "the command line", Path.cwd())
 
 
 def models_from_config(path: Path) -> tuple[ModelSettings, ...]:
@@ -260,7 +260,7 @@ def models_from_config(path: Path) -> tuple[ModelSettings, ...]:
             f"{path} is no config file ({error}); it is"
             ' {"model_config_list": [{"config": {"name": …, "base_path": …}}]}.'
         ) from error
-    models = tuple(_model(entry, f"{path}, entry {index}", path.parent) for index, entry in enumerate(entries))
+    models = tuple(model_of_entry(entry, f"{path}, entry {index}", path.parent) for index, entry in enumerate(entries))
     names = [model.name for model in models]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SettingsError(f"{path} names model {twice[0]!r} twice; give each model one entry.")
@@ -280,7 +280,8 @@ _MODEL_KEYS = (
 )
 
 
-def _model(entry: Mapping[str, Any], where: str, relative_to: Path) -> ModelSettings:
+def model_of_entry(entry: Mapping[str, Any], where: str, relative_to: Path) -> ModelSettings:
+    """Read one model's entry of a config file. Raises SettingsError that begins with `where`."""
     for key in entry:
         if key not in _MODEL_KEYS:
             near = get_close_matches(key, _MODEL_KEYS, n=1)
@@ -331,7 +332,8 @@ def _dimensions(shape: Any) -> tuple[int, ...]:
         raise ValueError(f"shape {shape!r} is not like (1,128,128,1)") from None
 
 
-def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
+def channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
+    """Read `a=1,b=x`. Raises SettingsError."""
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     for key, sign, _ in pairs:
         if not sign:
