@@ -12,6 +12,9 @@ from atalaya_spec.units import type_name
 # A revision's objects are `<model>-<ten hex digits>`, and their names are labels, which end at 63 characters.
 DIGEST_SUFFIX_LENGTH = 11
 MAX_NAME_LENGTH = 63 - DIGEST_SUFFIX_LENGTH
+MAX_URI_LENGTH = 1024
+MAX_IMAGE_LENGTH = 512
+MAX_QUERY_LENGTH = 1024
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
@@ -21,7 +24,7 @@ _IMAGE = re.compile(
     re.ASCII,
 )
 _VERSION = re.compile(r"\d{1,4}\.\d{1,4}(\.\d{1,4})?", re.ASCII)
-_MIG = re.compile(r"nvidia\.com/mig-\d+g\.\d+gb(\.me)?", re.ASCII)
+_MIG = re.compile(r"nvidia\.com/mig-\d{1,2}g\.\d{1,4}gb(\.me)?", re.ASCII)
 
 REMOTE_SCHEMES = ("s3", "gs", "az", "https", "pvc", "oci")
 SCHEMES_WITHOUT_SECRET = ("", "file", "pvc")
@@ -80,7 +83,7 @@ def read_secret_name(value: object) -> str:
 def read_image(value: object) -> str:
     """A container image: `registry/name:tag` or with a digest."""
     image = _text(value)
-    if not _IMAGE.fullmatch(image):
+    if not _IMAGE.fullmatch(image) or len(image) > MAX_IMAGE_LENGTH:
         raise Refused(f"{image!r} is not a container image", "write it as registry/name:tag, in lower case")
     return image
 
@@ -108,11 +111,22 @@ def read_device(value: object) -> str:
     raise Refused(f"there is no device {device!r}", step)
 
 
+def read_query(value: object) -> str:
+    """A PromQL query; whether Prometheus understands it, only Prometheus can tell."""
+    query = _text(value)
+    if not query.strip() or len(query) > MAX_QUERY_LENGTH:
+        step = f"write PromQL of at most {MAX_QUERY_LENGTH} characters, such as sum(jobs_waiting)"
+        raise Refused(f"{query[:20]!r} is no query", step)
+    return query
+
+
 def read_uri(value: object) -> ModelUri:
     """Where the model lies: `s3://bucket/prefix`, `pvc://claim/folder`, …, `file://` or a plain path."""
     text = _text(value)
     if not text.strip() or any(character.isspace() and character != " " for character in text):
         raise Refused(f"{text!r} is not a location", "write where the model's folder of versions lies")
+    if len(text) > MAX_URI_LENGTH:
+        raise Refused(f"the location has {len(text)} characters", f"use at most {MAX_URI_LENGTH}")
     if "://" not in text:
         return ModelUri(text, "", text)
     scheme = text.partition("://")[0]

@@ -8,7 +8,16 @@ from typing import Any
 
 from atalaya_spec.names import SCHEMES_WITHOUT_SECRET
 from atalaya_spec.problems import Problem, Refused, one_of
-from atalaya_spec.server_versions import ATALAYA, BACKENDS, ENGINES, check_version, drives, is_driven, protocols_of
+from atalaya_spec.server_versions import (
+    ATALAYA,
+    BACKENDS,
+    ENGINES,
+    TENSORFLOW,
+    check_version,
+    drives,
+    is_driven,
+    protocols_of,
+)
 
 Given = Mapping[str, Any]
 Rule = Callable[[Given], Iterator[Problem]]
@@ -98,9 +107,16 @@ def _scaling_has_one_signal(given: Given) -> Iterator[Problem]:
     least, most = given.get(f"{path}.min", 1), given.get(f"{path}.max")
     if most is not None and least > most:
         yield Problem(f"{path}.min", f"min {least} is more than max {most}", "raise max, or lower min")
-    if least == 0 and f"{path}.cpu" in given:
-        yield Problem(f"{path}.min", "no cpu is used at zero replicas, so nothing would bring one back",
-                      "write min: 1, or scale by concurrency or queue")  # fmt: skip
+    if least == 0 and f"{path}.queue.query" not in given:
+        yield Problem(f"{path}.min", "no server measures anything at zero replicas, so nothing would bring one back",
+                      "write min: 1, or queue: {length: …, query: …} that counts what waits elsewhere")  # fmt: skip
+
+
+def _queue_is_seen(given: Given) -> Iterator[Problem]:
+    path = "spec.scaling.queue"
+    if path in given and f"{path}.query" not in given and given.get("spec.engine") == TENSORFLOW:
+        yield Problem(path, "TensorFlow Serving does not tell how many calls wait",
+                      "add query, or scale by concurrency")  # fmt: skip
 
 
 def _cpu_scaling_has_a_request(given: Given) -> Iterator[Problem]:
@@ -144,6 +160,7 @@ _RULES: tuple[Rule, ...] = (
     _engine_drives_its_devices,
     _replicas_or_scaling,
     _scaling_has_one_signal,
+    _queue_is_seen,
     _cpu_scaling_has_a_request,
     _limits_hold_the_requests,
     _secret_has_a_use,
