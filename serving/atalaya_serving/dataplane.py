@@ -16,6 +16,7 @@ from atalaya_serving.repository import ModelRepository
 from atalaya_serving.served import ServedVersion
 from atalaya_serving.stats import Execution, VersionStats
 
+SHUTTING_DOWN = "this server is shutting down; call another replica, or again when it is back."
 _IDLE_POLL_SECONDS = 0.02
 
 
@@ -74,7 +75,7 @@ class Dataplane:
         served: ServedVersion | None = None
         try:
             if self.is_draining:
-                raise ModelNotReady("this server is shutting down; call another replica, or again when it is back.")
+                raise ModelNotReady(SHUTTING_DOWN)
             if request.deadline <= time.monotonic():
                 raise DeadlineExpired("the deadline had passed before the call arrived; nothing was computed.")
             for _ in range(8):

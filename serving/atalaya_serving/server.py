@@ -17,7 +17,6 @@ from functools import partial
 from types import FrameType
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.routing import Route
 
 from atalaya_serving.dataplane import Dataplane
@@ -27,6 +26,7 @@ from atalaya_serving.errors import SettingsError
 from atalaya_serving.grpc_server import GrpcServer
 from atalaya_serving.metrics import exposition
 from atalaya_serving.repository import ModelRepository
+from atalaya_serving.rest_guard import RestGuard, RestLimits
 from atalaya_serving.rest_v2 import RestService
 from atalaya_serving.settings import Settings
 from atalaya_serving.tfs.api import TfsApi
@@ -44,7 +44,7 @@ _UVICORN_SECONDS = 1.0  # what uvicorn takes to notice, and to end what it cance
 class RestServer:
     """uvicorn in a thread of its own."""
 
-    def __init__(self, settings: Settings, app: Starlette) -> None:
+    def __init__(self, settings: Settings, app: RestGuard) -> None:
         """Bind the port. Raises SettingsError when it is taken."""
         self.address = f"{settings.rest_address}:{settings.rest_port}"
         try:
@@ -64,7 +64,7 @@ class RestServer:
             ws="none",
             server_header=False,
         )
-        self._server = uvicorn.Server(config)
+        self._guard, self._server = app, uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="rest", daemon=True)
 
     def start(self) -> None:
@@ -73,6 +73,7 @@ class RestServer:
 
     def stop(self, grace_seconds: float) -> bool:
         """Take no new call, wait for the accepted ones up to `grace_seconds`. False when one could not be ended."""
+        self._guard.end_reading()
         self._server.config.timeout_graceful_shutdown = grace_seconds  # type: ignore[assignment] # asyncio's timeout
         self._server.should_exit = True
         self._thread.join(grace_seconds + _UVICORN_SECONDS)
@@ -107,10 +108,11 @@ class Server:
         self.tfs = TfsApi(self.dataplane, LabelTable(settings.labels), allow_new_labels=settings.tfs.allow_new_labels)
         more = [partial(add_services, api=self.tfs)]
         self.grpc = GrpcServer(settings, self.dataplane, fast=fast, more=more) if settings.grpc_port else None
-        routes = TfsRest(self.tfs, service.read_body).routes()
+        routes = TfsRest(self.tfs, self.dataplane, service.read_body).routes()
         if settings.tfs.monitoring_config_file and (path := read_monitoring_path(settings.tfs.monitoring_config_file)):
             routes.append(Route(path, service.metrics))
-        app = service.app(routes)
+        limits = RestLimits(settings.rest_max_requests, settings.rest_body_seconds)
+        app = RestGuard(service.app(routes), self.dataplane, limits)
         self.rest = RestServer(settings, app) if settings.rest_port else None
         self._engine = engine
         told = settings.tfs

@@ -55,6 +55,8 @@ class Settings:
     precision: Precision = "auto"
     queue_size: int = 128
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
+    rest_max_requests: int = 256
+    rest_body_seconds: float = 30.0
     drain_seconds: float = 30.0
     log_level: str = "INFO"
     log_format: str = "auto"
@@ -132,6 +134,18 @@ def _flags() -> argparse.ArgumentParser:
         help="largest request, after decompression (default 64 MiB; not in OVMS)",
     )
     limits.add_argument(
+        "--rest_max_requests",
+        type=_positive,
+        default=256,
+        help="REST requests at a time; more get 429; health and metrics are not counted (default 256; not in OVMS)",
+    )
+    limits.add_argument(
+        "--rest_body_seconds",
+        type=_seconds,
+        default=30.0,
+        help="time for a request's body, and a second more for each 32 KiB of it; then 408 (default 30; not in OVMS)",
+    )
+    limits.add_argument(
         "--drain_seconds",
         type=_seconds,
         default=30.0,
@@ -182,6 +196,8 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         precision=given.precision,
         queue_size=given.queue_size,
         max_message_bytes=given.max_message_bytes,
+        rest_max_requests=given.rest_max_requests,
+        rest_body_seconds=given.rest_body_seconds,
         drain_seconds=given.drain_seconds,
         log_level="DEBUG" if given.log_level == "TRACE" else given.log_level,
         log_format=given.log_format,
