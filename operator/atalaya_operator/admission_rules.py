@@ -6,13 +6,14 @@ By the path of the field that holds all that a rule needs. What CEL cannot see (
 from collections.abc import Mapping, Sequence
 
 from atalaya_spec.field_schemas import Schema, rule
-from atalaya_spec.names import MAX_NAME_LENGTH
+from atalaya_spec.names import MAX_NAME_LENGTH, RESERVED_ENDING
 from atalaya_spec.problems import one_of
 from atalaya_spec.server_versions import (
     ATALAYA,
     BACKENDS,
     DEVICES,
     ENGINES,
+    INTEL_NPU,
     NVIDIA,
     NVIDIA_MIG_PREFIX,
     TENSORFLOW,
@@ -82,6 +83,10 @@ _NAME_RULES = (
         "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
         "the name is not one that a Service may have; write lower-case letters, digits and '-', and a letter first",
     ),
+    rule(
+        f"!self.metadata.name.matches('{RESERVED_ENDING}$')",
+        "the name ends as an object of another model does; choose another name",
+    ),
 )
 _SPEC_RULES = (
     rule("!has(self.backend) || self.engine == 'atalaya'",
@@ -99,6 +104,9 @@ _SPEC_RULES = (
          "has(self.scaling.queue.query)",
          "TensorFlow Serving does not tell how many calls wait; add queue.query, or scale by concurrency")
     | {"fieldPath": ".scaling"},
+    rule(f"!has(self.batching) || !has(self.devices) || !('{INTEL_NPU}' in self.devices)",
+         "an NPU computes one fixed shape, so no batches are gathered for it; leave out batching, or the NPU")
+    | {"fieldPath": ".batching"},
 )  # fmt: skip
 _SCALING_RULES = (
     rule(_exactly_one(_SIGNALS), f"exactly one signal says what load is; write one of {one_of(_SIGNALS)}"),

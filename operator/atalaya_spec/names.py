@@ -16,6 +16,9 @@ MAX_URI_LENGTH = 1024
 MAX_IMAGE_LENGTH = 512
 MAX_QUERY_LENGTH = 1024
 
+# What the names of a model's own objects end with; another model of such a name would be taken for one of them.
+RESERVED_ENDING = "-(headless|[0-9a-f]{10})"
+
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
 _IMAGE = re.compile(
@@ -53,6 +56,10 @@ def read_model_name(value: object) -> str:
     name = _read_label(value, MAX_NAME_LENGTH, "each revision adds a digest to it")
     if name[0].isdigit():
         raise Refused(f"{name!r} starts with a digit, which the name of a Service may not", f"write 'm{name}'")
+    if re.search(f"{RESERVED_ENDING}$", name, re.ASCII):
+        ending = name.rpartition("-")[2]
+        raise Refused(f"{name!r} ends as an object of a model {name.removesuffix(f'-{ending}')!r} does",
+                      "choose another name")  # fmt: skip
     return name
 
 

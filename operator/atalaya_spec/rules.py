@@ -12,6 +12,7 @@ from atalaya_spec.server_versions import (
     ATALAYA,
     BACKENDS,
     ENGINES,
+    INTEL_NPU,
     TENSORFLOW,
     check_version,
     drives,
@@ -89,6 +90,12 @@ def _who_drives(device: str) -> str:
     return f"; {device} is for engine {one_of(engines)}" if engines else ""
 
 
+def _batches_have_a_free_shape(given: Given) -> Iterator[Problem]:
+    if "spec.batching" in given and INTEL_NPU in given.values():
+        yield Problem("spec.batching", "an NPU computes one fixed shape, so no batches are gathered for it",
+                      "leave out batching, or the NPU")  # fmt: skip
+
+
 def _replicas_or_scaling(given: Given) -> Iterator[Problem]:
     if "spec.replicas" in given and "spec.scaling" in given:
         yield Problem("spec.replicas", "replicas and scaling contradict each other",
@@ -158,6 +165,7 @@ _RULES: tuple[Rule, ...] = (
     _backend_is_for_our_engine,
     _version_is_known,
     _engine_drives_its_devices,
+    _batches_have_a_free_shape,
     _replicas_or_scaling,
     _scaling_has_one_signal,
     _queue_is_seen,

@@ -102,8 +102,28 @@ ENGINES: tuple[dict[str, Any], ...] = (
     {"engine": "atalaya", "backend": "tensorflow"},
     {"engine": "openvino", "resources": {"requests": {"cpu": 1}}, "replicas": 1},
     {"engine": "tensorflow", "resources": {"requests": {"cpu": 1}}, "model": {"uri": "pvc://claim"}},
+    {"engine": "openvino", "devices": ["npu.intel.com/accel"], "batching": {"maxSize": 2}},
 )
-NAMES = ("m", "haiti-damage", "a" * 52, "a" * 53, "2m", "m.x", "M", "m_", "-m", "m-", "")
+NAMES = (
+    "m",
+    "haiti-damage",
+    "a" * 52,
+    "a" * 53,
+    "2m",
+    "m.x",
+    "M",
+    "m_",
+    "-m",
+    "m-",
+    "m-headless",
+    "m-0123456789",
+    "m-012345678",
+    "headless",
+    "",
+)
+
+
+ALIKE_FOR_ALL_ENGINES = ("model.uri", "image", "protocols", "model.versions", "rollout")
 
 
 def edge_cases() -> Iterator[dict[str, Any]]:
@@ -112,7 +132,7 @@ def edge_cases() -> Iterator[dict[str, Any]]:
         yield {**base, "metadata": {"name": name}, "spec": {"engine": "openvino", "model": MODEL}}
     for field, values in EDGES.items():
         for value in values:
-            for engine in ENGINES:
+            for engine in ENGINES[:1] if field in ALIKE_FOR_ALL_ENGINES else ENGINES:
                 spec = {"model": MODEL, **engine}
                 if field.startswith("model."):
                     spec["model"] = {**spec["model"], field.removeprefix("model."): value}
