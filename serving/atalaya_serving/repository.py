@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from atalaya_serving.batching import BatchingExecutor, can_batch
+from atalaya_serving.budget import MESSAGES_HELD, ByteBudget
 from atalaya_serving.deadline import Deadline
 from atalaya_serving.engines.base import Engine, LoadedModel, LoadOptions
 from atalaya_serving.errors import ModelLoadFailed, ModelNotFound, ModelNotReady, ServingError
@@ -82,6 +83,7 @@ class ModelRepository:
         self._past: dict[tuple[str, int], str] = {}
         """UNLOADING or END, of every version that served once and was retired."""
         self._started = False
+        self._budget = ByteBudget(MESSAGES_HELD * settings.max_message_bytes)
         self._find_models()
 
     def start(self) -> None:
@@ -330,7 +332,7 @@ class ModelRepository:
         model = self._engine.load(folder, options)
         if identity.manifest is not None:
             check_manifest(identity.manifest, model, folder)
-        executor = _executor(f"{settings.name}-{number}", model, self._settings)
+        executor = _executor(f"{settings.name}-{number}", model, self._settings, self._budget)
         return ServedVersion(settings.name, number, model, executor, identity.digest, identity.manifest)
 
     def _has_changed(self, model: _Model, served: ServedVersion) -> bool:
@@ -389,11 +391,11 @@ def _number(version: str) -> int | None:
     return int(version) if version.isdecimal() and len(version) < 20 else None
 
 
-def _executor(name: str, model: LoadedModel, settings: Settings) -> Executor:
+def _executor(name: str, model: LoadedModel, settings: Settings, budget: ByteBudget) -> Executor:
     batching = settings.tfs.batching
     if batching is None or not can_batch(model):
-        return Executor(name, model.slots, settings.queue_size)
-    return BatchingExecutor(name, model.slots, batching.max_enqueued or settings.queue_size, batching)
+        return Executor(name, model.slots, settings.queue_size, budget)
+    return BatchingExecutor(name, model.slots, batching.max_enqueued or settings.queue_size, batching, budget)
 
 
 def load_options(model: ModelSettings, settings: Settings) -> LoadOptions:
