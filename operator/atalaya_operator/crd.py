@@ -7,10 +7,9 @@ holds the two equal.
 import sys
 from typing import Any
 
-import yaml
-
 from atalaya_operator.admission_rules import rules_at
 from atalaya_operator.schema import struct_schema
+from atalaya_operator.yaml_text import as_yaml
 from atalaya_spec.inference_model import GROUP, KIND, VERSION, Spec
 from atalaya_spec.inference_model_status import Status
 
@@ -88,18 +87,10 @@ def _schema() -> dict[str, Any]:
     }
 
 
-def as_yaml() -> str:
+def file_text() -> str:
     """The text of the committed file."""
-    body = yaml.dump(custom_resource_definition(), Dumper=_NoAliases, sort_keys=False, width=120, allow_unicode=True)
-    return _HEADER + body
-
-
-class _NoAliases(yaml.SafeDumper):
-    """Writes equal parts out each time, as people and tools expect of a CRD."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (PyYAML's signature)
-        return True
+    return _HEADER + as_yaml([custom_resource_definition()])
 
 
 if __name__ == "__main__":
-    sys.stdout.write(as_yaml())
+    sys.stdout.write(file_text())

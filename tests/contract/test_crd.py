@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from atalaya_operator.crd import as_yaml, custom_resource_definition
+from atalaya_operator.crd import custom_resource_definition, file_text
 from atalaya_spec.fields import walk
 from atalaya_spec.inference_model import API_VERSION, KIND, Spec
 from atalaya_spec.inference_model_status import Status
@@ -28,7 +28,7 @@ def schema_paths(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 def test_the_committed_definition_is_what_the_generator_writes() -> None:
     committed = (CHART / "crds" / "inferencemodels.yaml").read_text(encoding="utf-8")
-    assert committed == as_yaml(), "python -m atalaya_operator.crd > charts/atalaya/crds/inferencemodels.yaml"
+    assert committed == file_text(), "python -m atalaya_operator.crd > charts/atalaya/crds/inferencemodels.yaml"
 
 
 def test_every_field_stands_in_the_schema_with_its_description() -> None:
