@@ -17,6 +17,7 @@ ServingError                    (an AtalayaError: exit code 1)
 ├── ServerUnreachable           (client) nobody answers at the endpoint             retry later
 └── ServedVersionChanged        (client) another version answers than at the start  start again
 SettingsError                   (a UsageError: exit code 2) the command line or the config file is wrong
+WrongEndpoint                   (client, a UsageError) what was given as an endpoint is no address of one
 """
 
 from dataclasses import dataclass
@@ -88,6 +89,10 @@ class ServerUnreachable(ServingError):
 
 class ServedVersionChanged(ServingError):
     """Another version answers than the one this client was opened on."""
+
+
+class WrongEndpoint(UsageError):
+    """An endpoint that is no host:port."""
 
 
 class SettingsError(UsageError):
