@@ -12,7 +12,7 @@ from atalaya_operator.names import BRIDGE_CONTAINER, BRIDGE_GRPC_PORT, BRIDGE_RE
 from atalaya_operator.platform import Platform
 from atalaya_operator.revision import ServicePort
 from atalaya_spec.inference_model import Spec
-from atalaya_spec.server_versions import KSERVE_V2, TENSORFLOW_SERVING
+from atalaya_spec.server_versions import KSERVE_V2, PROTOCOLS, TENSORFLOW_SERVING
 
 PORTS = {KSERVE_V2: (9000, 8000), TENSORFLOW_SERVING: (8500, 8501)}
 _PORT_PREFIX = {KSERVE_V2: "kserve", TENSORFLOW_SERVING: "tfs"}
@@ -68,8 +68,9 @@ class Bridge:
 
 
 def wanted_protocols(spec: Spec, engine: Engine) -> tuple[str, ...]:
-    """What clients are to find: what the spec names, else all that the engine's version speaks."""
-    return spec.protocols or engine.protocols(spec)
+    """What clients are to find: what the spec names, else all that the engine's version speaks; in one order."""
+    wanted = spec.protocols or engine.protocols(spec)
+    return tuple(protocol for protocol in PROTOCOLS if protocol in wanted)
 
 
 def bridge(spec: Spec, engine: Engine) -> Bridge | None:

@@ -114,6 +114,8 @@ def _ours(container: Manifest, platform: Platform) -> Manifest:
     """What every container of ours has: restricted, a place for temporary files, errors told in the pod's status."""
     return {
         **container,
+        # Kubernetes puts variables in for $(NAME), which no argument of ours means.
+        "args": [argument.replace("$", "$$") for argument in container["args"]],
         "imagePullPolicy": platform.image_pull_policy,
         "securityContext": _RESTRICTED,
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -98,6 +98,9 @@ URI_SCHEMA = _text(
     rule("!self.matches('/[.][.](/|$)')", "it climbs out of its folder; write the folder itself, without '..'"),
     rule("!self.matches('^[a-z0-9]+://([/:]|$)')",
          "it names no bucket, container, claim, registry or host; write scheme://place/folder"),
+    rule("!self.startsWith('pvc://') || self.matches('^pvc://[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+         "([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*(/|$)')",
+         "it is not the name of a claim; write pvc://claim/folder, in lower case"),
     rule("!self.matches('[[:cntrl:]]')", "it is not a location; write where the model's folder of versions lies"),
     rule("!self.matches('^(https|oci)://[^/]*/*$')", "it names no folder; write scheme://host/folder"),
 )  # fmt: skip

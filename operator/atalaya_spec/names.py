@@ -163,6 +163,8 @@ def _remote_uri(text: str, scheme: str) -> ModelUri:
     place = {"s3": "bucket", "gs": "bucket", "az": "container", "pvc": "claim", "oci": "registry"}.get(scheme, "host")
     if not host:
         raise Refused(f"{text!r} names no {place}", f"write {scheme}://{place}/folder")
+    if scheme == "pvc" and not _SUBDOMAIN.fullmatch(parts.netloc):
+        raise Refused(f"{parts.netloc!r} is not the name of a claim", "write pvc://claim/folder, in lower case")
     if "@" in parts.netloc:
         raise Refused("the URI carries a user or password", "put them into a Secret and name it in credentialsSecret")
     if parts.query or parts.fragment:
