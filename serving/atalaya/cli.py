@@ -36,6 +36,7 @@ COMMANDS = {
     "train": Command("atalaya.commands.train", "train a model on labelled tiles"),
     "export": Command("atalaya.commands.export", "write a trained model in the formats that servers load"),
     "evaluate": Command("atalaya.commands.evaluate", "measure a model on labelled tiles"),
+    "bench": Command("atalaya.commands.bench", "measure servers and engines under load, and the thesis' tables again"),
 }
 
 # The distribution's extra that brings a package which is not always installed.
