@@ -57,10 +57,11 @@ def described(description: str, reader: Reader, *, default: Any = dataclasses.MI
 
 @dataclass(frozen=True)
 class Scalar:
-    """A value that one function reads: it raises Refused, or answers."""
+    """A value that one function reads: it raises Refused, or answers. `schema` is how an API server says the same."""
 
     written: str
     parse: Callable[[object], Any]
+    schema: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, value: object, path: str, findings: Findings) -> Any:
         try:
@@ -121,6 +122,7 @@ class ListOf:
     """A list of distinct items, not empty."""
 
     item: Reader
+    most: int
 
     @property
     def written(self) -> str:
@@ -132,6 +134,9 @@ class ListOf:
             return INVALID
         if not value:
             findings.add(path, "the list is empty", "name at least one, or leave the field out")
+            return INVALID
+        if len(value) > self.most:
+            findings.add(path, f"the list has {len(value)} items", f"name at most {self.most}")
             return INVALID
         items = [self.item.read(item, f"{path}[{i}]", findings) for i, item in enumerate(value)]
         for i, item in enumerate(items):

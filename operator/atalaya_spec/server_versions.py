@@ -51,6 +51,11 @@ def is_driven(device: str, engine: str, backend: str | None) -> bool:
     return whole in drives(engine, backend)
 
 
+def known_versions(engine: str) -> tuple[str, ...]:
+    """The versions whose flags and protocols are known, oldest first; none for our own server."""
+    return _KNOWN.get(engine, ())
+
+
 def check_version(engine: str, version: str) -> None:
     """Raise Refused for a version whose flags and protocols are not known; patch releases follow their minor."""
     known = _KNOWN.get(engine, ())

@@ -17,7 +17,6 @@ from functools import partial
 from types import FrameType
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.routing import Route
 
 from atalaya_serving.config_poll import ConfigPoll
@@ -25,10 +24,12 @@ from atalaya_serving.dataplane import Dataplane
 from atalaya_serving.deadline import Deadline
 from atalaya_serving.engines.base import Engine
 from atalaya_serving.errors import SettingsError
-from atalaya_serving.grpc_server import GrpcServer, Health, Register, add_health, add_v2
+from atalaya_serving.grpc_health import Health
+from atalaya_serving.grpc_server import GrpcServer, Register, add_health, add_v2
 from atalaya_serving.grpc_v2 import InferenceService
 from atalaya_serving.metrics import exposition
 from atalaya_serving.repository import ModelRepository
+from atalaya_serving.rest_guard import RestGuard, RestLimits
 from atalaya_serving.rest_v2 import RestService, application
 from atalaya_serving.settings import Settings
 from atalaya_serving.stats import VersionStats
@@ -46,7 +47,7 @@ _UVICORN_SECONDS = 1.0  # what uvicorn takes to notice, and to end what it cance
 class RestServer:
     """uvicorn in a thread of its own."""
 
-    def __init__(self, settings: Settings, app: Starlette) -> None:
+    def __init__(self, settings: Settings, app: RestGuard) -> None:
         """Bind the port. Raises SettingsError when it is taken."""
         self.address = f"{settings.rest_address}:{settings.rest_port}"
         try:
@@ -66,7 +67,7 @@ class RestServer:
             ws="none",
             server_header=False,
         )
-        self._server = uvicorn.Server(config)
+        self._guard, self._server = app, uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="rest", daemon=True)
 
     def start(self) -> None:
@@ -75,6 +76,7 @@ class RestServer:
 
     def stop(self, grace_seconds: float) -> bool:
         """Take no new call, wait for the accepted ones up to `grace_seconds`. False when one could not be ended."""
+        self._guard.end_reading()
         self._server.config.timeout_graceful_shutdown = grace_seconds  # type: ignore[assignment] # asyncio's timeout
         self._server.should_exit = True
         self._thread.join(grace_seconds + _UVICORN_SECONDS)
@@ -120,7 +122,8 @@ class Server:
         if settings.grpc_port or settings.grpc_socket_path:
             self.grpc = GrpcServer(settings, self.dataplane, self.grpc_services(), fast=self._fast)
         if settings.rest_port:
-            self.rest = RestServer(settings, application(self.rest_routes()))
+            limits = RestLimits(settings.rest_max_requests, settings.rest_body_seconds)
+            self.rest = RestServer(settings, RestGuard(application(self.rest_routes()), self.dataplane, limits))
 
     def grpc_services(self) -> list[Register]:
         """What is offered over gRPC."""
@@ -135,7 +138,7 @@ class Server:
         settings = self.settings
         metrics = exposition(self.dataplane, self._engine) if settings.metrics else None
         service = RestService(self.dataplane, metrics, settings.max_message_bytes)
-        routes = [*service.routes(), *TfsRest(self.tfs, service.read_body).routes()]
+        routes = [*service.routes(), *TfsRest(self.tfs, self.dataplane, service.read_body).routes()]
         if settings.tfs.monitoring_config_file and (path := read_monitoring_path(settings.tfs.monitoring_config_file)):
             routes.append(Route(path, service.metrics))
         return routes

@@ -5,6 +5,7 @@ A flag that OVMS has not is marked so in its help. An unknown flag ends the serv
 
 import argparse
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -70,6 +71,8 @@ class Settings:
     precision: Precision = "auto"
     queue_size: int = 128
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
+    rest_max_requests: int = 256
+    rest_body_seconds: float = 30.0
     drain_seconds: float = 30.0
     log_level: str = "INFO"
     log_format: str = "auto"
@@ -147,6 +150,18 @@ def _flags() -> argparse.ArgumentParser:
         help="largest request, after decompression (default 64 MiB; not in OVMS)",
     )
     limits.add_argument(
+        "--rest_max_requests",
+        type=_positive,
+        default=256,
+        help="REST requests at a time; more get 429; health and metrics are not counted (default 256; not in OVMS)",
+    )
+    limits.add_argument(
+        "--rest_body_seconds",
+        type=_seconds,
+        default=30.0,
+        help="time for a request's body, and a second more for each 32 KiB of it; then 408 (default 30; not in OVMS)",
+    )
+    limits.add_argument(
         "--drain_seconds",
         type=_seconds,
         default=30.0,
@@ -197,6 +212,8 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         precision=given.precision,
         queue_size=given.queue_size,
         max_message_bytes=given.max_message_bytes,
+        rest_max_requests=given.rest_max_requests,
+        rest_body_seconds=given.rest_body_seconds,
         drain_seconds=given.drain_seconds,
         log_level="DEBUG" if given.log_level == "TRACE" else given.log_level,
         log_format=given.log_format,
@@ -253,9 +270,11 @@ def models_from_config(path: Path) -> tuple[ModelSettings, ...]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         entries = [entry["config"] for entry in raw["model_config_list"]]
+        if strange := [entry for entry in entries if not isinstance(entry, dict)]:
+            raise TypeError(f"a config is {strange[0]!r}, not an object")
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}; correct --config_path.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SettingsError(
             f"{path} is no config file ({error}); it is"
             ' {"model_config_list": [{"config": {"name": …, "base_path": …}}]}.'
@@ -296,10 +315,10 @@ def model_of_entry(entry: Mapping[str, Any], where: str, relative_to: Path) -> M
             policy=parse_policy(entry.get("model_version_policy")),
             device=str(entry.get("target_device", "CPU")),
             backend=_backend(entry.get("backend")),
-            slots=_positive(str(entry["nireq"])) if entry.get("nireq") else None,
+            slots=_count("nireq", entry["nireq"]) if entry.get("nireq") else None,
             batch_size=_batch_size(entry.get("batch_size")),
             shapes=_shapes(entry.get("shape")),
-            properties={key: str(value) for key, value in (entry.get("plugin_config") or {}).items()},
+            properties=_properties(entry.get("plugin_config")),
         )
     except (ValueError, TypeError, AttributeError, argparse.ArgumentTypeError) as error:
         raise SettingsError(f"{where}: {error}; correct it.") from error
@@ -311,13 +330,29 @@ def _backend(value: Any) -> Backend | None:
     return cast(Backend | None, value)
 
 
+def _properties(value: Any) -> dict[str, str]:
+    if value is not None and not isinstance(value, Mapping):
+        raise ValueError(f'plugin_config is {value!r}, not an object such as {{"NUM_STREAMS": 1}}')
+    return {key: str(property) for key, property in (value or {}).items()}
+
+
 def _batch_size(value: Any) -> int | None:
-    return None if value in (None, "auto", "0", 0) else _positive(str(value))
+    return None if value in (None, "auto", "0", 0) else _count("batch_size", value)
+
+
+def _count(field: str, value: Any) -> int:
+    text = str(value)
+    if not text.isdecimal() or len(text) > 9 or int(text) == 0:
+        raise ValueError(f"{field} is {text[:40]!r}, not a positive integer")
+    return int(text)
 
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
     if isinstance(value, str) and value.strip().startswith("{"):
-        value = json.loads(value)
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"shape is no JSON ({error})") from None
     if value in (None, "auto"):
         return {}
     given = value if isinstance(value, Mapping) else {"": value}
@@ -338,7 +373,15 @@ def channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
     for key, sign, _ in pairs:
         if not sign:
             raise SettingsError(f"--grpc_channel_arguments has {key!r} without a value; write {key}=VALUE.")
-    return tuple((key.strip(), int(value) if value.lstrip("-").isdecimal() else value) for key, _, value in pairs)
+    return tuple((key.strip(), _channel_value(key, value.strip())) for key, _, value in pairs)
+
+
+def _channel_value(key: str, text: str) -> int | str:
+    if not re.fullmatch(r"-?[0-9]+", text):
+        return text
+    if len(text) > 11 or not -(2**31) <= int(text) < 2**31:  # what gRPC keeps a number in
+        raise SettingsError(f"--grpc_channel_arguments has {key}={text[:40]}, which is beyond 32 bits; lower it.")
+    return int(text)
 
 
 def _json(flag: str, text: str) -> Any:

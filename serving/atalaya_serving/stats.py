@@ -81,6 +81,14 @@ class Execution:
     inference_seconds: float
 
 
+_SIZES_APART = 128
+
+
+def batch_size(rows: int) -> int:
+    """The size under which a batch is counted: its own, and past 128 the next power of two, so that they stay few."""
+    return rows if rows <= _SIZES_APART else 1 << (rows - 1).bit_length()
+
+
 class VersionStats:
     """The totals of one version."""
 
@@ -113,8 +121,9 @@ class VersionStats:
         totals.inference_seconds.add(execution.inference_seconds)
         totals.rows += execution.rows
         totals.executions += 1
-        count, seconds = totals.batches.get(execution.rows, (0, 0.0))
-        totals.batches[execution.rows] = (count + 1, seconds + execution.inference_seconds)
+        size = batch_size(execution.rows)
+        count, seconds = totals.batches.get(size, (0, 0.0))
+        totals.batches[size] = (count + 1, seconds + execution.inference_seconds)
         totals.last_inference_unix = time.time()
 
     def snapshot(self) -> Totals:

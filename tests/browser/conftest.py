@@ -8,9 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from urllib.parse import urlsplit
 
 import pytest
@@ -27,25 +25,8 @@ TIMEOUT_MS = 90_000
 @pytest.fixture(scope="session")
 def metrics_url() -> Iterator[str]:
     """A server's metrics over real HTTP; each reading finds new requests."""
-    server = FakeServer()
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            server.answer(0.004, times=37)
-            server.answer(0.02, times=3)
-            content = server.text().encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as http:
-        Thread(target=http.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{http.server_port}/metrics"
-        http.shutdown()
+    with FakeServer().over_http((0.004, 37), (0.02, 3)) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

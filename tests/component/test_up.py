@@ -194,6 +194,20 @@ def test_a_taken_port_is_refused_with_the_flag_that_changes_it(flag: str, tmp_pa
     )
 
 
+def test_a_home_that_cannot_be_written_to_is_refused_with_the_variable_that_moves_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for command in (["up", "--no-dashboard"], ["demo", "--once"]):
+        env = os.environ | {"ATALAYA_HOME": str(tmp_path / "file" / "home")}
+        ports = ["--port", str(free_ports(1)[0]), "--rest-port", str(free_ports(1)[0])]
+        done = subprocess.run(
+            [sys.executable, "-m", "atalaya", *command, *ports],
+            env=env, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert "cannot be written to (Not a directory); set ATALAYA_HOME" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
 def test_two_equal_ports_and_a_foreign_address_are_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, "--port", "4567", "--rest-port", "4567").startswith(
         "atalaya up: error: --port and --rest-port are both 4567"

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from atalaya_serving import batching
 from atalaya_serving.batching import Batching, BatchingExecutor
+from atalaya_serving.datatypes import Encoded
 from atalaya_serving.errors import DeadlineExpired, InvalidRequest, SettingsError
 from atalaya_serving.executor import NO_DEADLINE, Job, Outcome
 from atalaya_serving.settings import parse_settings
@@ -132,6 +134,51 @@ def test_a_batch_waits_for_more_calls_up_to_its_timeout() -> None:
         time.sleep(0.001)
     assert calls.slot.runs[1:] == [3]
     calls.executor.close()
+
+
+def test_a_batch_waits_no_longer_than_the_first_deadline_in_it() -> None:
+    calls = Calls(Batching(max_rows=8, timeout_seconds=0.5))
+    calls.slot.gate.set()
+    while not calls.answers:
+        time.sleep(0.001)
+    start = time.monotonic()
+    calls.send(1, deadline=start + 0.05)
+    calls.send(2)
+    while 1 not in calls.answers:
+        assert time.monotonic() < start + 0.4, "it must not wait for the batch's timeout"
+        time.sleep(0.001)
+    assert isinstance(calls.answers[1].error, DeadlineExpired)
+    assert calls.answered()[2].error is None
+
+
+def test_values_that_cannot_be_decoded_are_in_no_batch() -> None:
+    calls = Calls(Batching(max_rows=8))
+
+    def wrong() -> np.ndarray:
+        raise InvalidRequest("these are no values")
+
+    calls.send(1)
+    outcomes: list[Outcome] = []
+    given = Encoded((1, 2), np.dtype(np.float32), 8, wrong)
+    calls.executor.submit(Job([given], [0], 1, outcomes.append))
+    calls.send(2)
+    answers = calls.answered()
+    assert calls.slot.runs == [1, 2]
+    assert isinstance(outcomes[0].error, InvalidRequest)
+    assert [answers[value].tensors[0].tolist() for value in (1, 2)] == [[[2.0] * 2], [[4.0] * 2]]
+
+
+def test_a_batch_that_cannot_be_made_runs_call_by_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise MemoryError
+
+    calls = Calls(Batching(max_rows=8))
+    monkeypatch.setattr(batching.np, "concatenate", broken)
+    calls.send(1)
+    calls.send(2)
+    answers = calls.answered()
+    assert calls.slot.runs == [1, 1, 1]
+    assert [answers[value].error for value in (1, 2)] == [None, None]
 
 
 def parameters(folder: Path, text: str, *more: str) -> Batching | None:

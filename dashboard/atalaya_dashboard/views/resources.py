@@ -8,8 +8,9 @@ from atalaya_dashboard.cells import Cells, cells_of
 from atalaya_dashboard.collector import Collector
 from atalaya_dashboard.data import MapData, load_map
 from atalaya_dashboard.jobs import JobBoard
+from atalaya_dashboard.placement import wrapped
 from atalaya_dashboard.settings import Settings
-from atalaya_serving.store import Store, TileState
+from atalaya_serving.store import Assessment, Store, TileState
 
 
 @st.cache_resource
@@ -36,6 +37,11 @@ def jobs() -> JobBoard:
     return JobBoard()
 
 
+def assessments() -> list[Assessment]:
+    """Every assessment, newest first. Raises StoreError."""
+    return store().assessments()
+
+
 @st.cache_resource(show_spinner="Reading the assessment …", max_entries=4)
 def map_data(assessment_id: str, tiles_done: int, state: str) -> MapData:  # noqa: ARG001 - the key: more rows, new map
     """One assessment as it is now."""
@@ -45,5 +51,7 @@ def map_data(assessment_id: str, tiles_done: int, state: str) -> MapData:  # noq
 @st.cache_resource(show_spinner="Gathering tiles into cells …", max_entries=8)
 def cells(assessment_id: str, tiles_done: int, state: str, resolution: int) -> Cells:
     """One assessment's cells at one resolution."""
-    tiles = map_data(assessment_id, tiles_done, state).tiles
-    return cells_of(tiles.center, tiles.probability, tiles.state == TileState.DAMAGED, resolution)
+    data = map_data(assessment_id, tiles_done, state)
+    center = data.corners.mean(axis=1)
+    center[:, 0] = wrapped(center[:, 0])
+    return cells_of(center, data.tiles.probability, data.tiles.state == TileState.DAMAGED, resolution)

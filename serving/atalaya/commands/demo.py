@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 HELP = "assess a synthetic town with the shipped model and show its map"
 MODEL = "haiti-damage"
 SEED, SIZE_PX = 2010, 3072
-INTERRUPTED = 130  # a program that waits for the map must see that there is none
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the town, serve the model, assess the town through the server, show the map."""
-    from atalaya.local_services import LocalRun, refuse_taken_ports
+    from atalaya.local_services import LocalRun, made_folder, refuse_taken_ports
     from atalaya.supervise import Stopped
 
     args.no_dashboard = args.once
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_taken_ports(services.addresses)
     warn_of_open_doors(services.addresses)
     started = time.monotonic()
-    scene = _town(services.paths.home / "demo-scene")
+    scene = _town(made_folder(services.paths.home / "demo-scene"))
     is_made = False
     with LocalRun(services, say) as local:
         try:
@@ -61,7 +60,9 @@ def run(args: argparse.Namespace) -> int:
         except Stopped:
             pass
         say("ending what was started")
-    return 0 if is_made else INTERRUPTED
+    if not is_made:
+        raise KeyboardInterrupt  # a program that waits for the map must see that there is none
+    return 0
 
 
 def _services(args: argparse.Namespace) -> "Services":

@@ -3,8 +3,7 @@
 # ruff: noqa: ARG001, ARG002, N802 - signatures and names are the framework's
 
 import logging
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import grpc
@@ -21,8 +20,9 @@ from atalaya_serving.faces.ovms_config import read_config
 from atalaya_serving.faces.ovms_metrics import BOUNDS_SECONDS, GRPC, KSERVE, TFS, OvmsMetrics
 from atalaya_serving.faces.ovms_rest import PROJECT_NAME, OvmsRest, tell_call
 from atalaya_serving.faces.ovms_settings import EXIT_FAILURE, OvmsStart
+from atalaya_serving.grpc_fast import FastMethod
 from atalaya_serving.grpc_server import Register, add_v2
-from atalaya_serving.grpc_v2 import InferenceService
+from atalaya_serving.grpc_v2 import SERVICE, InferenceService
 from atalaya_serving.rest_v2 import RestService
 from atalaya_serving.server import Server
 from atalaya_serving.stats import VersionStats
@@ -102,7 +102,7 @@ class OvmsServer(Server):
         """See OvmsRest."""
         service = RestService(self.dataplane, None, self.settings.max_message_bytes)
         rest = OvmsRest(self._start.server, self.repository, service, self._metrics(), self.reload)
-        tfs = TfsRest(self.tfs, service.read_body)
+        tfs = TfsRest(self.tfs, self.dataplane, service.read_body)
         return rest.routes(tfs.handle, has_metrics=bool(self._start.families))
 
     def new_stats(self, _model: str) -> VersionStats:
@@ -141,7 +141,12 @@ class OvmsInferenceService(InferenceService):
     def __init__(self, dataplane: Dataplane, server: ModelServer) -> None:
         super().__init__(dataplane)
         self._server = server
-        self.ModelStreamInfer = partial(_no_graph)
+
+    def add_to(self, server: grpc.Server) -> Mapping[str, FastMethod]:
+        """The same, but for streams, which answer first here."""
+        streams = {"ModelStreamInfer": grpc.stream_stream_rpc_method_handler(_no_graph)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, streams),))
+        return super().add_to(server)
 
     def ServerMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         """Who this stands in for."""

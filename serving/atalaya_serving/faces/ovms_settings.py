@@ -134,6 +134,7 @@ def _settings(given: Mapping[str, str], models: tuple[ModelSettings, ...]) -> Se
         cache_dir=Path(given["cache_dir"]) if given.get("cache_dir") else None,
         hint="LATENCY",
         queue_size=_QUEUE_SIZE,
+        rest_max_requests=_QUEUE_SIZE,
         max_message_bytes=_MAX_MESSAGE_BYTES,
         log_level="DEBUG" if level == "TRACE" else level,
         backend="openvino",

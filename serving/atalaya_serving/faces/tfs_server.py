@@ -24,8 +24,9 @@ from atalaya_serving.faces.grpc_methods import OfferedMethods
 from atalaya_serving.faces.tfs_flags import EXIT_FAILED
 from atalaya_serving.faces.tfs_metrics import GRPC, REST, TfsMetrics
 from atalaya_serving.faces.tfs_settings import TfsStart
-from atalaya_serving.grpc_server import Health, Register, add_health
-from atalaya_serving.repository import VersionState
+from atalaya_serving.grpc_health import Health
+from atalaya_serving.grpc_server import Register, add_health
+from atalaya_serving.model_state import VersionState
 from atalaya_serving.rest_v2 import RestService
 from atalaya_serving.server import Server
 from atalaya_serving.stats import VersionStats
@@ -138,7 +139,7 @@ class TfsServer(Server):
     def rest_routes(self) -> list[Route]:
         """The API below /v1, and metrics where the monitoring config puts them."""
         service = RestService(self.dataplane, None, self.settings.max_message_bytes)
-        tfs = TfsRest(self.tfs, service.read_body)
+        tfs = TfsRest(self.tfs, self.dataplane, service.read_body)
         routes = [Route("/v1/{path:path}", self._counted(tfs.handle), methods=["GET", "POST"])]
         if self._start.metrics_path:
             routes.insert(0, Route(self._start.metrics_path, self._tell_metrics))

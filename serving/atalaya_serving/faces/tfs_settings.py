@@ -139,6 +139,7 @@ def _settings(values: Mapping[str, str], configured: Configured, backend: Backen
         poll_wait_seconds=max(0.0, float(values["file_system_poll_wait_seconds"])),
         metrics=False,
         queue_size=_QUEUE_SIZE,
+        rest_max_requests=_QUEUE_SIZE,
         max_message_bytes=_MAX_MESSAGE_BYTES,
         backend=backend,
         tfs=tfs,

@@ -86,7 +86,7 @@ def assess_with(
     with ThreadPoolExecutor(1) as beside:
         digest = beside.submit(file_digest, request.scene.path)
         plan = plan or plan_scene(request.scene, model.manifest)
-        scene = scene_record(plan.read.scene, digest.result())
+        scene = scene_record(plan.read.scene, digest.result(), plan.read.grid.geometry.meridian)
     store.put_scene(scene)
     assessment = store.begin(assessment_record(request.scene, plan, model.manifest, scene))
     environment = store.put_environment(environment_of(model.predictor.engine))

@@ -18,12 +18,12 @@ from pyproj import CRS
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.features import rasterize
-from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from atalaya_serving.scoring.errors import AreaUnreadable, SceneUnreadable
-from atalaya_serving.scoring.grid import Grid
+from atalaya_serving.scoring.grid import Grid, Placement, turns
 from atalaya_serving.scoring.scene import opened
+from atalaya_serving.scoring.views import Sampling, View
 
 Inside = npt.NDArray[np.bool_]
 
@@ -102,23 +102,15 @@ class RasterRegion:
             raise AreaUnreadable(
                 f"{path} has no coordinate reference system; name it with gdal_edit.py -a_srs EPSG:CODE."
             )
-        self._view = self._stack.enter_context(
-            WarpedVRT(
-                dataset,
-                crs=grid.geometry.crs,
-                transform=Affine(*grid.geometry.transform),
-                width=grid.width,
-                height=grid.height,
-                resampling=Resampling.nearest,
-                add_alpha=dataset.nodata is None,
-            )
-        )
+        place = Placement(dataset.width, dataset.height, dataset.crs.to_wkt(), tuple(dataset.transform)[:6])
+        sampling = Sampling(Resampling.nearest, dataset.nodata, dataset.nodata is None)
+        self._view = self._stack.enter_context(View(dataset, grid, turns(place), sampling))
 
     def inside(self, box: PixelBox) -> Inside:
         """Read the rectangle; what the raster does not cover is outside."""
         window = Window(box.x, box.y, box.width, box.height)
         try:
-            values = self._view.read(1, window=window)
+            values = self._view.read([1], window=window)[0]
             known = self._view.dataset_mask(window=window) > 0
         except RasterioError as error:
             raise AreaUnreadable(f"{self._path} cannot be read ({error}); copy or make it again.") from error

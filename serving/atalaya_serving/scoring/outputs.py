@@ -16,11 +16,12 @@ from uuid import uuid4
 import numpy as np
 
 from atalaya_serving.scoring.errors import OutputExists, OutputUnknown, OutputUnwritable
-from atalaya_serving.store import Assessment, Environment, Store, TileTable
+from atalaya_serving.store import Assessment, Environment, Scene, Store, TileTable
 
 Footprints = Literal["scene", "wgs84"]
 # Measured: GeoJSON 400 bytes a tile, GeoPackage 330, CSV 400, GeoParquet 40.
 _BYTES_A_TILE = {".parquet": 100, ".gpkg": 500, ".geojson": 900, ".csv": 700}
+_MULTIPOLYGON = 6
 _STATES = np.array(["not_assessed", "not_damaged", "damaged"])
 
 
@@ -63,10 +64,13 @@ def check_output(output: Output, tiles: int = 0) -> None:
 def write_output(store: Store, ids: Sequence[str], output: Output) -> int:
     """Write the rows of some assessments into one file; returns how many. Raises OutputUnwritable."""
     check_output(output)
-    environments = store.environments()
-    crs = _crs(store, ids, output)
-    frames = [_frame(store.assessment(each), store.tiles(each), environments, crs) for each in ids]
     import pandas
+
+    environments = store.environments()
+    found = [store.assessment(each) for each in ids]
+    scenes = [store.scene(each.scene_digest) for each in found]
+    places = [None if _in_degrees(scenes, output) else scene for scene in scenes]
+    frames = [_frame(each, store.tiles(each.id), environments, at) for each, at in zip(found, places, strict=True)]
 
     frame = frames[0] if len(frames) == 1 else pandas.concat(frames, ignore_index=True)
     with _in_place(output) as temporary:
@@ -74,26 +78,19 @@ def write_output(store: Store, ids: Sequence[str], output: Output) -> int:
     return len(frame)
 
 
-def _crs(store: Store, ids: Sequence[str], output: Output) -> str:
-    """The scenes' own coordinate system where they share one and the format may have it, else WGS 84."""
-    own = {store.scene(store.assessment(each).scene_digest).crs for each in ids}
-    if output.footprints == "wgs84" or len(own) > 1 or output.path.suffix.lower() in {".geojson", ".csv"}:
-        return "EPSG:4326"
-    return own.pop()
+def _in_degrees(scenes: Sequence[Scene], output: Output) -> bool:
+    """Whether footprints are in WGS 84: the scenes' own coordinates need one system and a format that may have it."""
+    several = len({scene.crs for scene in scenes}) > 1
+    return output.footprints == "wgs84" or several or output.path.suffix.lower() in {".geojson", ".csv"}
 
 
-def _frame(assessment: Assessment, table: TileTable, environments: dict[int, Environment], crs: str) -> Any:
-    """One row a tile, with its footprint in `crs`."""
+def _frame(assessment: Assessment, table: TileTable, environments: dict[int, Environment], scene: Scene | None) -> Any:
+    """One row a tile, with its footprint in the scene's coordinates, or in degrees without a scene."""
     import geopandas
     import pandas
-    import shapely
-    from pyproj import Transformer
 
-    grid = assessment.grid
-    corners = grid.corners(table.row, table.col)
-    if crs != grid.crs:
-        x, y = Transformer.from_crs(grid.crs, crs, always_xy=True).transform(corners[..., 0], corners[..., 1])
-        corners = np.stack([x, y], axis=-1)
+    from atalaya_serving.scoring.footprints import as_the_scene, in_degrees
+
     known = table.state > 0
     told = {name: [getattr(environments[key], name) for key in environments] for name in _ENGINE}
     place = np.searchsorted(np.array(sorted(environments)), table.environment)
@@ -119,7 +116,8 @@ def _frame(assessment: Assessment, table: TileTable, environments: dict[int, Env
         "partial": assessment.state != "complete",
     }
     frame = pandas.DataFrame(columns, index=range(len(table)))
-    return geopandas.GeoDataFrame(frame, geometry=shapely.polygons(corners), crs=crs)
+    shapes = in_degrees(table) if scene is None else as_the_scene(table, scene)
+    return geopandas.GeoDataFrame(frame, geometry=shapes, crs="EPSG:4326" if scene is None else scene.crs)
 
 
 _ENGINE = ("engine", "engine_version", "precision", "protocol")
@@ -146,11 +144,15 @@ def _write_geojson(frame: Any, path: Path) -> None:
 def _write_csv(frame: Any, path: Path) -> None:
     import shapely
 
-    centre = shapely.centroid(frame.geometry.to_numpy())
+    shapes = frame.geometry.to_numpy()
+    centre = shapely.centroid(shapes)
+    # Of a tile in two parts, the middle of the larger: between them lies half the Earth.
+    torn = shapely.get_type_id(shapes) == _MULTIPOLYGON
+    centre[torn] = [shapely.centroid(max(shape.geoms, key=shapely.area)) for shape in shapes[torn]]
     flat = frame.drop(columns="geometry").assign(
         lon=shapely.get_x(centre).round(8),
         lat=shapely.get_y(centre).round(8),
-        footprint=shapely.to_wkt(frame.geometry.to_numpy(), rounding_precision=8),
+        footprint=shapely.to_wkt(shapes, rounding_precision=8),
     )
     flat.to_csv(path, index=False)
 

@@ -80,8 +80,8 @@ def parameters(choice: SceneChoice, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def scene_record(scene: SceneFile, digest: str) -> Scene:
-    """The scene as the store keeps it."""
+def scene_record(scene: SceneFile, digest: str, meridian: float) -> Scene:
+    """The scene as the store keeps it, its bounds around the meridian of its grid."""
     return Scene(
         digest=digest,
         name=scene.name,
@@ -90,7 +90,7 @@ def scene_record(scene: SceneFile, digest: str) -> Scene:
         height=scene.placement.height,
         crs=scene.placement.crs,
         transform=scene.transform,
-        bounds=bounds_wgs84(scene.placement),
+        bounds=bounds_wgs84(scene.placement, meridian),
         created_at=datetime.now(UTC),
         size_bytes=file_size(scene.path),
     )

@@ -13,16 +13,15 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
-from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from atalaya_serving.scoring.bands import BandPlan, to_bytes
 from atalaya_serving.scoring.grid import Chunk, Grid
 from atalaya_serving.scoring.masks import PixelBox, Region, open_region
 from atalaya_serving.scoring.scene import SceneFile, opened
+from atalaya_serving.scoring.views import Sampling, View
 
 Bytes = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
@@ -226,18 +225,9 @@ def _places(chunk: Chunk, flags: Flags) -> tuple[npt.NDArray[np.int32], npt.NDAr
     return (row + chunk.row).astype(np.int32), (col + chunk.col).astype(np.int32)
 
 
-def _view(dataset: Any, plan: ReadPlan) -> WarpedVRT:
-    """The scene resampled to the grid; what it does not cover is not valid."""
-    geometry, scene = plan.grid.geometry, plan.scene
+def _view(dataset: Any, plan: ReadPlan) -> View:
+    """The scene resampled to the grid."""
+    scene = plan.scene
     missing = np.nan if scene.nodata is None and scene.dtype.startswith("float") else scene.nodata
-    return WarpedVRT(
-        dataset,
-        crs=geometry.crs,
-        transform=Affine(*geometry.transform),
-        width=plan.grid.width,
-        height=plan.grid.height,
-        src_nodata=missing,
-        resampling=Resampling.bilinear,
-        add_alpha=missing is None and "alpha" not in scene.colours,
-        warp_mem_limit=64,
-    )
+    add_alpha = missing is None and "alpha" not in scene.colours
+    return View(dataset, plan.grid, plan.grid.turns, Sampling(Resampling.bilinear, missing, add_alpha))

@@ -164,12 +164,13 @@ class Store:
     # Writing
 
     def put_scene(self, scene: Scene) -> None:
-        """Keep a scene; one that is known gets its new name and path, for files move."""
-        values = asdict(scene) | dict(zip(("west", "south", "east", "north"), scene.bounds, strict=True))
+        """Keep a scene; one that is known gets its new name and path, for files move, and its bounds as told now."""
+        bounds = dict(zip(("west", "south", "east", "north"), scene.bounds, strict=True))
+        values = asdict(scene) | bounds
         values["transform"] = list(scene.transform)
         del values["bounds"]
         insert = self._insert(schema.scenes).values(values)
-        renamed = {"name": scene.name, "path": scene.path, "size_bytes": scene.size_bytes}
+        renamed = {"name": scene.name, "path": scene.path, "size_bytes": scene.size_bytes} | bounds
         with self._told(), self._engine.begin() as connection:
             connection.execute(insert.on_conflict_do_update(index_elements=["digest"], set_=renamed))
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -195,9 +195,12 @@ def test_a_store_from_before_there_were_warnings_opens_and_takes_them(store: Sto
     engine = sa.create_engine(store_url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE assessments DROP COLUMN warnings")
+        grid = {name: value for name, value in asdict(GRID).items() if name != "meridian"}
+        connection.execute(schema.assessments.update().values(grid=grid))
     engine.dispose()
     with Store.open(store_url) as again:
         assert again.assessment("old").warnings == ()
+        assert again.assessment("old").grid == GRID
         assert again.begin(assessment(id="new", warnings=("coarse",))).warnings == ("coarse",)
         insert = "INSERT INTO assessments SELECT {} FROM assessments WHERE id = 'new'"
         columns = [column.name for column in schema.assessments.columns if column.name != "warnings"]

@@ -1,0 +1,101 @@
+"""Cuts the large parts out of a serialised protobuf message, so that what is left is small and quick to parse.
+
+upb would copy a tensor twice (into its arena, then out as bytes), which at 1 MiB costs as much as all the rest of a
+call; and a million strings take it longer than all other callers can wait. Cutting takes a bounded time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+MOST_FIELDS = 4096
+VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
+_FIXED = {FIXED64: 8, FIXED32: 4}
+
+
+class Uncuttable(ValueError):
+    """The message is damaged, or has a form that no client writes."""
+
+
+@dataclass(slots=True)
+class Cut:
+    """What is left of a message, and the parts that were taken out, by field number and in their order."""
+
+    rest: bytearray = field(default_factory=bytearray)
+    parts: dict[int, list[memoryview]] = field(default_factory=dict)
+
+
+Buffer = bytes | bytearray | memoryview
+Replace = Callable[[memoryview], Buffer]
+
+
+class Cutter:
+    """Walks messages with one bound on the number of fields for all of them."""
+
+    def __init__(self) -> None:
+        self._fields_left = MOST_FIELDS
+
+    def cut(self, message: memoryview, take: frozenset[int], replace: dict[int, Replace]) -> Cut:
+        """Take out the delimited fields `take`; put what `replace` makes of a field in its place. Raises Uncuttable."""
+        made, at, end = Cut(), 0, len(message)
+        while at < end:
+            start = at
+            number, kind, at = self.tag(message, at)
+            at, value_at = self.skip(message, at, kind)
+            if kind == DELIMITED and number in take:
+                made.parts.setdefault(number, []).append(message[value_at:at])
+            elif kind == DELIMITED and number in replace:
+                made.rest += delimited(number, replace[number](message[value_at:at]))
+            else:
+                made.rest += message[start:at]
+        return made
+
+    def tag(self, message: memoryview, at: int) -> tuple[int, int, int]:
+        """Field number and kind at `at`, and where the value begins."""
+        self._fields_left -= 1
+        if self._fields_left < 0:
+            raise Uncuttable
+        tag, at = varint(message, at)
+        return tag >> 3, tag & 7, at
+
+    def skip(self, message: memoryview, at: int, kind: int) -> tuple[int, int]:
+        """Where the value that begins at `at` ends, and where its content begins."""
+        if kind == DELIMITED:
+            length, at = varint(message, at)
+            end, begin = at + length, at
+        elif kind == VARINT:
+            _, end = varint(message, at)
+            begin = at
+        elif kind in _FIXED:
+            end, begin = at + _FIXED[kind], at
+        else:  # a group, which proto3 does not know
+            raise Uncuttable
+        if end > len(message):
+            raise Uncuttable
+        return end, begin
+
+
+def varint(message: memoryview, at: int) -> tuple[int, int]:
+    """The number at `at` and where it ends. Raises Uncuttable."""
+    value = shift = 0
+    for position in range(at, min(at + 10, len(message))):
+        byte = message[position]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position + 1
+        shift += 7
+    raise Uncuttable
+
+
+def delimited(number: int, content: Buffer) -> bytes:
+    """A delimited field as it travels."""
+    return b"".join((packed_varint(number << 3 | DELIMITED), packed_varint(len(content)), content))
+
+
+def packed_varint(number: int) -> bytes:
+    """A number of 0 or more as it travels."""
+    made = bytearray()
+    while number > 0x7F:
+        made.append(number & 0x7F | 0x80)
+        number >>= 7
+    made.append(number)
+    return bytes(made)
