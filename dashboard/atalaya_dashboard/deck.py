@@ -18,7 +18,7 @@ from pydeck.bindings.json_tools import default_serialize
 from atalaya_dashboard.cells import FEW_TILES, Cells
 from atalaya_dashboard.colours import FEW, KNOWN, Colour, heat
 from atalaya_dashboard.grid_image import Overlay
-from atalaya_dashboard.placement import Bounds, Point, cell_rings, label_point
+from atalaya_dashboard.placement import Bounds, Ring, label_point
 from atalaya_dashboard.scene_folder import Truth
 from atalaya_serving.store import TileTable
 
@@ -53,18 +53,19 @@ class MapContent:
     look at first, worst first."""
 
     bounds: Bounds
-    outline: tuple[Point, ...]
     tiles: TileTable
     corners: NDArray[np.float64]
     cells: Cells
+    rings: Sequence[Ring]
+    """Of the cells."""
     scene: Overlay | None = None
     hatch: Overlay | None = None
     """Only the tiles that were not assessed."""
     states: Overlay | None = None
     """All tiles in the colours of their states."""
     truth: Truth | None = None
-    ring: tuple[Point, ...] = ()
-    ranked: tuple[tuple[Point, ...], ...] = ()
+    ring: Ring = ()
+    ranked: tuple[Ring, ...] = ()
     on_phone: bool = False
 
 
@@ -141,7 +142,7 @@ def _heat_layers(content: MapContent, opacity: float) -> list[pdk.Layer]:
     colours = heat(np.nan_to_num(cells.share))
     colours[cells.few] = [*FEW, _FEW_ALPHA]
     colours[cells.assessed == 0] = _ALMOST_CLEAR
-    rings = [_rounded(ring) for ring in cell_rings(cells.ids, content.outline)]
+    rings = [_rounded(ring) for ring in content.rings]
     data = [
         {"id": name, "p": ring, "c": colour, "t": told}
         for name, ring, colour, told in zip(cells.ids, rings, colours.tolist(), _cell_words(cells), strict=True)
@@ -226,7 +227,7 @@ def _tile_words(tiles: TileTable) -> list[str]:
     ]
 
 
-def _ring_layer(ring: Sequence[Point]) -> pdk.Layer:
+def _ring_layer(ring: Ring) -> pdk.Layer:
     """Black on white, to be seen on every colour and on the scene."""
     return _outlined("clicked", [ring], ((255, 255, 255), 7), ((0, 0, 0), 3))
 
@@ -236,7 +237,7 @@ def _truth_layer(truth: Truth) -> pdk.Layer:
     return _outlined(KNOWN_DAMAGE, truth.damaged, ((255, 255, 255), 4), (KNOWN, 2))
 
 
-def _outlined(name: str, rings: Sequence[Sequence[Point]], *strokes: tuple[Colour, int]) -> pdk.Layer:
+def _outlined(name: str, rings: Sequence[Ring], *strokes: tuple[Colour, int]) -> pdk.Layer:
     """Rings of several strokes, each a colour and a width in pixels, the lowest first."""
     data = [{"p": _rounded(ring), "e": list(colour), "w": width_px} for colour, width_px in strokes for ring in rings]
     return pdk.Layer(
@@ -253,7 +254,7 @@ def _outlined(name: str, rings: Sequence[Sequence[Point]], *strokes: tuple[Colou
     )
 
 
-def _rank_layer(ranked: Sequence[Sequence[Point]], size_px: int) -> pdk.Layer:
+def _rank_layer(ranked: Sequence[Ring], size_px: int) -> pdk.Layer:
     """Numbers on the places to look at first: found at a glance, whatever the colours."""
     data = [{"p": label_point(ring), "n": str(number)} for number, ring in enumerate(ranked, 1)]
     return pdk.Layer(
@@ -275,6 +276,6 @@ def _rank_layer(ranked: Sequence[Sequence[Point]], size_px: int) -> pdk.Layer:
     )
 
 
-def _rounded(ring: Sequence[Point]) -> list[list[float]]:
+def _rounded(ring: Ring) -> list[list[float]]:
     """To a decimetre, which is a third of the bytes."""
     return [[round(lon, 6), round(lat, 6)] for lon, lat in ring]

@@ -14,6 +14,7 @@ import shapely
 from numpy.typing import NDArray
 
 Point = tuple[float, float]
+Ring = tuple[Point, ...]
 Bounds = tuple[float, float, float, float]
 Degrees = TypeVar("Degrees", float, NDArray[np.float64])
 
@@ -50,7 +51,7 @@ def bounds_near(bounds: Sequence[float], middle: float | None = None) -> Bounds:
     return centre - width / 2, south, centre + width / 2, north
 
 
-def cell_rings(names: Sequence[str], outline: Sequence[Point]) -> list[tuple[Point, ...]]:
+def cell_rings(names: Sequence[str], outline: Sequence[Point]) -> list[Ring]:
     """The outlines of H3 cells near the scene, each cut to the scene's `outline`: no colour lies where no tile does."""
     if not names:
         return []
@@ -72,11 +73,11 @@ def _is_area(shape: Any) -> bool:
     return isinstance(shape, shapely.Polygon) and not shape.is_empty
 
 
-def _points(shape: Any) -> tuple[Point, ...]:
+def _points(shape: Any) -> Ring:
     return tuple((float(x), float(y)) for x, y in shape.exterior.coords[:-1])
 
 
-def label_point(ring: Sequence[Point]) -> Point:
+def label_point(ring: Ring) -> Point:
     """Where a number is written on a cell."""
     at = shapely.Polygon(ring).centroid
     return float(at.x), float(at.y)

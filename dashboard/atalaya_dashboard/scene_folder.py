@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from atalaya_dashboard.grid_image import Overlay, webp_url
-from atalaya_dashboard.placement import Point, bounds_near, near
+from atalaya_dashboard.placement import Ring, bounds_near, near
 
 OVERVIEW_SIDE_PX = 2048
 TRUTH_FILE = "truth.geojson"
@@ -21,7 +21,7 @@ TRUTH_FILE = "truth.geojson"
 class Truth:
     """What is known of a synthetic scene: the outlines of its damaged tiles, and of how many tiles it is known."""
 
-    damaged: tuple[tuple[Point, ...], ...]
+    damaged: tuple[Ring, ...]
     known: int
 
 
@@ -48,6 +48,6 @@ def truth(folder: Path, middle: float) -> Truth | None:
     return Truth(damaged, len(features))
 
 
-def _ring(feature: Any, middle: float) -> tuple[Point, ...]:
+def _ring(feature: Any, middle: float) -> Ring:
     ring = feature["geometry"]["coordinates"][0]
     return tuple((near(float(lon), middle), float(lat)) for lon, lat, *_ in ring[:-1])

@@ -13,6 +13,7 @@ from atalaya_spec.problems import Problem, Refused, did_you_mean, one_of
 from atalaya_spec.units import type_name
 
 _DESCRIPTION, _READER = "description", "reader"
+_MOST_UNKNOWN = 20
 
 
 class _Invalid:
@@ -196,12 +197,14 @@ class Struct:
 
     def _refuse_unknown(self, value: Mapping[Any, Any], path: str, findings: Findings) -> None:
         known = struct_fields(self.cls)
-        for key in value:
-            if key not in known and key not in self.ignored:
-                at = f"{path}.{key}" if path else str(key)
-                listed = f"leave it out; the fields here are {', '.join(known)}" if known else "leave it out"
-                step = _home(str(key), path, findings.paths) or did_you_mean(str(key), known) or listed
-                findings.add(at, "there is no such field", step)
+        unknown = [key for key in value if key not in known and key not in self.ignored]
+        for key in unknown[:_MOST_UNKNOWN]:
+            at = f"{path}.{key}" if path else str(key)
+            listed = f"leave it out; the fields here are {', '.join(known)}" if known else "leave it out"
+            step = _home(str(key), path, findings.paths) or did_you_mean(str(key), known) or listed
+            findings.add(at, "there is no such field", step)
+        if (more := len(unknown) - _MOST_UNKNOWN) > 0:
+            findings.add(path, f"{more:,} more fields are unknown", "correct the first ones, then check again")
 
 
 def _home(key: str, path: str, paths: tuple[str, ...]) -> str:

@@ -97,7 +97,8 @@ def _batches_have_a_free_shape(given: Given) -> Iterator[Problem]:
 
 
 def _replicas_or_scaling(given: Given) -> Iterator[Problem]:
-    if "spec.replicas" in given and "spec.scaling" in given:
+    spec = given.get("spec", {})  # as written: two fields contradict each other also where one of them is wrong
+    if spec.get("replicas") is not None and spec.get("scaling") is not None:
         yield Problem("spec.replicas", "replicas and scaling contradict each other",
                       "leave out replicas, and say scaling.min and scaling.max")  # fmt: skip
 
@@ -127,7 +128,8 @@ def _queue_is_seen(given: Given) -> Iterator[Problem]:
 
 
 def _cpu_scaling_has_a_request(given: Given) -> Iterator[Problem]:
-    if "spec.scaling.cpu" in given and "spec.resources.requests.cpu" not in given:
+    asked = given.get("spec.resources.requests", {}).get("cpu")  # as written: a wrong one is told of by itself
+    if "spec.scaling.cpu" in given and asked is None:
         yield Problem("spec.scaling.cpu", "it is a share of the requested cores, and none are requested",
                       "add spec.resources.requests.cpu")  # fmt: skip
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "up": Command("atalaya.commands.up", "serve models and the dashboard on this machine, without a cluster"),
     "assess": Command("atalaya.commands.assess", "assess scenes tile by tile: GeoTIFF in, a map of damage out"),
     "lint": Command("atalaya.commands.lint", "check InferenceModel files, every error at once"),
+    "plan": Command("atalaya.commands.plan", "show the objects that a cluster would get, and what would change"),
     "train": Command("atalaya.commands.train", "train a model on labelled tiles"),
     "export": Command("atalaya.commands.export", "write a trained model in the formats that servers load"),
     "evaluate": Command("atalaya.commands.evaluate", "measure a model on labelled tiles"),
@@ -50,6 +51,7 @@ EXTRAS = {
     "pydeck": "dashboard",
     "h3": "dashboard",
     "psycopg": "postgres",
+    "kubernetes": "operator",
 }
 
 

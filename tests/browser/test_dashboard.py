@@ -128,7 +128,7 @@ def test_a_click_opens_the_tile_with_its_pixels(page: Page, site: Site) -> None:
 def test_a_click_opens_the_cell_with_its_tiles(page: Page, site: Site) -> None:
     chart = open_map(page, site, site.scene)
     settled(chart)
-    click_until(page, chart, (0.5, 0.5), page.get_by_role("heading", name="Clicked cell"))
+    click_until(page, chart, (0.5, 0.5), page.get_by_role("heading", name="Chosen cell"))
     expect(page.get_by_text("tiles expected damaged").last).to_be_visible()
     expect(page.get_by_role("heading", name="Tile row")).to_be_visible()
     until(lambda: page.get_by_test_id("stImage").locator("img").count() > 3, "thumbnails of the cell's tiles")
@@ -143,7 +143,7 @@ def test_a_click_leaves_the_view_and_the_colours_as_they_were(page: Page, site: 
     page.mouse.wheel(0, -400)
     until(lambda: bool((np.abs(pixels(chart) - opened).max(axis=2) > 24).mean() > 0.05), "the wheel zooms in")
     before = settled(chart)
-    click_until(page, chart, (0.5, 0.5), page.get_by_role("heading", name="Clicked cell"))
+    click_until(page, chart, (0.5, 0.5), page.get_by_role("heading", name="Chosen cell"))
     page.mouse.move(5, 5)
     after = settled(chart)
     assert before.shape == after.shape

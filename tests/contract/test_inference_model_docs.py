@@ -71,7 +71,7 @@ def test_the_page_names_every_engine_and_device(word: str) -> None:
     assert f"`{word}" in PAGE.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["up", "demo", "lint"])
+@pytest.mark.parametrize("name", ["up", "demo", "lint", "plan"])
 def test_the_pages_tell_every_option_of_a_command(name: str) -> None:
     asked = subprocess.run(
         [sys.executable, "-m", "atalaya", name, "--help"], capture_output=True, text=True, check=True

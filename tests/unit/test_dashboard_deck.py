@@ -28,7 +28,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> MapContent:
     tiles = data.tiles
     cells = cells_of(tiles.center, tiles.probability, tiles.state == 2, 9)
     pictures = {"scene": data.overview, "hatch": data.hatch, "states": data.states_picture}
-    return MapContent(data.bounds, data.outline, tiles, data.corners, cells, **pictures)
+    return MapContent(data.bounds, tiles, data.corners, cells, cell_rings(cells.ids, data.outline), **pictures)
 
 
 def spec(content: MapContent, look: Look) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def test_too_many_footprints_are_shown_as_a_picture_only(content: MapContent, mo
 
 
 def test_what_was_clicked_has_a_ring(content: MapContent) -> None:
-    (ring,) = cell_rings(content.cells.ids[:1], content.outline)
+    ring = content.rings[0]
     marked = replace(content, ring=ring)
     white, black = layers(marked, Look("heat"))["clicked"]["data"]
     assert white["p"] == black["p"]
@@ -113,7 +113,7 @@ def test_what_was_clicked_has_a_ring(content: MapContent) -> None:
 
 
 def test_the_places_to_look_at_first_are_numbered_and_let_clicks_through(content: MapContent) -> None:
-    rings = tuple(cell_rings(content.cells.ids[:2], content.outline))
+    rings = tuple(content.rings[:2])
     ranks = layers(replace(content, ranked=rings), Look("heat"))["ranks"]
     assert [each["n"] for each in ranks["data"]] == ["1", "2"]
     assert ranks["pickable"] is False

@@ -7,7 +7,7 @@ from atalaya_dashboard import markup
 from atalaya_dashboard.cells import RESOLUTIONS, Cells, suggested_resolution
 from atalaya_dashboard.data import MapData
 from atalaya_dashboard.deck import MAX_CELLS, MAX_FOOTPRINTS, Look, MapContent, Mode, damage_map
-from atalaya_dashboard.placement import Point, cell_rings
+from atalaya_dashboard.placement import Ring
 from atalaya_dashboard.ranking import worst_cells, worst_tiles
 from atalaya_dashboard.selection import Clicked, clicked
 from atalaya_dashboard.views import choice, downloads, follow, live, panel, resources
@@ -29,12 +29,13 @@ def page() -> None:
 
 def content_of_page() -> None:
     """The newest or the chosen assessment, or what to do without any. Raises StoreError."""
-    found = resources.assessments()
+    found = resources.assessments(st.query_params.get(choice.ADDRESS, ""))
     if not found:
         empty()
         return
     with st.sidebar:
         assessment = choice.chosen(found)
+    assessment = resources.store().assessment(assessment.id)  # as it is now
     data = resources.map_data(assessment.id, assessment.tiles_done, assessment.state)
     show(data)
 
@@ -69,10 +70,10 @@ def show(data: MapData) -> None:
         found = draw(data, cells, look, places, picked)
         st.html(markup.legend(look.mode, look.truth))
     with right:
-        live.strip()
-        st.divider()
         panel.ranked(data, cells, places, look.mode, picked)
         panel.show(data, cells, found, look.mode)
+        st.divider()
+        live.strip()
 
 
 def warnings(data: MapData) -> None:
@@ -152,7 +153,7 @@ def draw(data: MapData, cells: Cells, look: Look, places: tuple[str, ...], picke
     if found is None:
         found = clicked(st.session_state.get(key), data.tiles, cells, look.mode)
     st.pydeck_chart(
-        damage_map(content(data, cells, found, rings(data, places, look.mode)), look),
+        damage_map(content(data, cells, found, places, look.mode), look),
         height=MAP_HEIGHT_PX,
         on_select=lambda: st.session_state.update({picked: None}),
         selection_mode="single-object",
@@ -171,30 +172,33 @@ def place(name: str | None, cells: Cells, mode: Mode) -> Clicked | None:
     return Clicked("", np.array([int(name)]))
 
 
-def rings(data: MapData, places: tuple[str, ...], mode: Mode) -> tuple[tuple[Point, ...], ...]:
-    """The outlines of places."""
+def ring_of(name: str, data: MapData, cells: Cells, mode: Mode) -> Ring:
+    """The outline of a place of the ranking."""
     if mode == "heat":
-        return tuple(cell_rings(places, data.outline))
-    return tuple(tuple((lon, lat) for lon, lat in data.corners[int(name)].tolist()) for name in places)
+        return rings_of(data, cells)[name]
+    return tuple((lon, lat) for lon, lat in data.corners[int(name)].tolist())
 
 
-def content(data: MapData, cells: Cells, found: Clicked | None, ranked: tuple[tuple[Point, ...], ...]) -> MapContent:
+def rings_of(data: MapData, cells: Cells) -> dict[str, Ring]:
+    """The outlines of the cells."""
+    assessment = data.assessment
+    return resources.rings(assessment.id, assessment.tiles_done, assessment.state, cells.resolution)
+
+
+def content(data: MapData, cells: Cells, found: Clicked | None, places: tuple[str, ...], mode: Mode) -> MapContent:
     """All that may be drawn, with a ring around what is clicked."""
-    ring: tuple[Point, ...] = ()
-    if found is not None:
-        (ring,) = rings(data, (found.cell or str(found.tiles[0]),), "heat" if found.cell else "tiles")
     return MapContent(
         bounds=data.bounds,
-        outline=data.outline,
         tiles=data.tiles,
         corners=data.corners,
         cells=cells,
+        rings=tuple(rings_of(data, cells).values()),
         scene=data.overview,
         hatch=data.hatch,
         states=data.states_picture,
         truth=data.truth,
-        ring=ring,
-        ranked=ranked,
+        ring=ring_of(found.cell or str(found.tiles[0]), data, cells, mode) if found is not None else (),
+        ranked=tuple(ring_of(name, data, cells, mode) for name in places),
         on_phone="Mobi" in (st.context.headers.get("User-Agent") or ""),
     )
 

@@ -103,16 +103,16 @@ def before(latest: Sample, key: ModelKey, name: str) -> None:
     )
     buckets = latest.models[key].buckets.get(REQUEST_SECONDS, {})
     st.altair_chart(distribution_chart(buckets, height=170), key=f"distribution-{name}")
-    st.caption(f"These pages have seen no request in this time, so there is no history yet. {how_to_ask()}")
+    st.caption(f"These pages have seen no request in this time. {how_to_ask()}")
 
 
 def how_to_ask() -> str:
     """How requests come to a server, in words."""
     endpoint = resources.settings().endpoint
     if not endpoint:
-        return "It begins with the next one."
+        return "History begins with the next one."
     return (
-        "It begins with the next one: on the Assess page choose to compute by the running server, or run "
+        "History begins with the next one: on the Assess page choose to compute by the running server, or run "
         f"`atalaya assess SCENE.tif --endpoint {endpoint}`."
     )
 

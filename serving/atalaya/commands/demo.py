@@ -89,8 +89,10 @@ def _town(folder: Path) -> "SyntheticScene":
 
 def _assess(local: "LocalRun", scene: "SyntheticScene") -> dict[str, Any]:
     """Assess the town as a user would, through the server, so that its latency has figures to show."""
+    from atalaya_serving.scoring.caveats import INTERVAL_CAVEAT
     from atalaya_serving.store import Store
     from atalaya_serving.synthetic.score import score_synthetic
+    from atalaya_serving.synthetic.truth_map import write_truth_map
 
     say(f"assessing {scene.path.name} with {MODEL}, through the server")
     command = [sys.executable, "-m", "atalaya", "assess", str(scene.path), "--model", MODEL, "--json"]
@@ -98,9 +100,11 @@ def _assess(local: "LocalRun", scene: "SyntheticScene") -> dict[str, Any]:
     result: dict[str, Any] = json.loads(_output_of(local, command))
     with Store.open(local.services.paths.store_url) as store:
         tiles = store.tiles(result["assessment"])
+    write_truth_map(scene.truth, local.services.paths.scenes / result["scene_digest"].removeprefix("sha256:"))
     if result["resumed"]:
         _ask_again(local)
-    return result | {"synthetic": True, "score": asdict(score_synthetic(tiles, scene.truth))}
+    told = {"synthetic": True, "caveat": INTERVAL_CAVEAT, "score": asdict(score_synthetic(tiles, scene.truth))}
+    return result | told
 
 
 def _output_of(local: "LocalRun", command: list[str]) -> bytes:
@@ -146,6 +150,7 @@ def _show(result: dict[str, Any], scene: "SyntheticScene", *, as_json: bool) -> 
           f"{f'; not assessed: {left_out}' if left_out else ''}")  # fmt: skip
     print(f"  damaged, by the model: {damaged['expected']:,.0f} tiles "
           f"(90% interval {damaged['low']:,.0f} to {damaged['high']:,.0f})")  # fmt: skip
+    print(f"  {result['caveat']}")
     print(f"  score on synthetic pixels, which the model never learned: {SyntheticScore(**result['score'])}")
     print(f"  map made {result['demo_seconds']:.0f} s after the start", flush=True)
 

@@ -4,6 +4,7 @@ What can be refused is refused before any work: an unknown suffix, a file that e
 a disk with no room. A file comes to its place by rename, whole or not at all.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -38,8 +39,7 @@ class Output:
 def check_output(output: Output, tiles: int = 0) -> None:
     """Refuse what would fail at the end. Raises OutputUnknown, OutputExists, OutputUnwritable."""
     path, folder = output.path, output.path.parent
-    if path.suffix.lower() not in _BYTES_A_TILE:
-        raise OutputUnknown(f"{path} has no suffix that names a format; end it in {', '.join(_BYTES_A_TILE)}.")
+    _refuse_unknown(path)
     if path.is_dir():
         raise OutputUnwritable(f"{path} is a folder; name a file.")
     if path.exists() and not output.overwrite:
@@ -61,6 +61,14 @@ def check_output(output: Output, tiles: int = 0) -> None:
         )
 
 
+def _refuse_unknown(path: Path) -> None:
+    suffix, known = path.suffix.lower(), ", ".join(_BYTES_A_TILE)
+    if not suffix:
+        raise OutputUnknown(f"{path} has no suffix to tell its format by; end it in one of {known}.")
+    if suffix not in _BYTES_A_TILE:
+        raise OutputUnknown(f"{path} ends in {path.suffix}, a format that is not written; end it in one of {known}.")
+
+
 def write_output(store: Store, ids: Sequence[str], output: Output) -> int:
     """Write the rows of some assessments into one file; returns how many. Raises OutputUnwritable."""
     check_output(output)
@@ -73,6 +81,7 @@ def write_output(store: Store, ids: Sequence[str], output: Output) -> int:
     frames = [_frame(each, store.tiles(each.id), environments, at) for each, at in zip(found, places, strict=True)]
 
     frame = frames[0] if len(frames) == 1 else pandas.concat(frames, ignore_index=True)
+    frame.attrs = {"warnings": list(dict.fromkeys(warning for each in found for warning in each.warnings))}
     with _in_place(output) as temporary:
         _WRITERS[output.path.suffix.lower()](frame, temporary)
     return len(frame)
@@ -124,20 +133,25 @@ _ENGINE = ("engine", "engine_version", "precision", "protocol")
 
 
 def _write_parquet(frame: Any, path: Path) -> None:
-    frame.to_parquet(path, index=False)
+    frame.to_parquet(path, index=False)  # the warnings go along, as the frame's attributes
 
 
 def _write_geopackage(frame: Any, path: Path) -> None:
     import pyogrio
 
-    pyogrio.write_dataframe(frame, path, driver="GPKG", layer="tiles")
+    warnings = frame.attrs["warnings"]
+    told = {"layer_metadata": {"warnings": "\n".join(warnings)}} if warnings else {}
+    pyogrio.write_dataframe(frame, path, driver="GPKG", layer="tiles", **told)
     _refuse_fewer(frame, path)
 
 
 def _write_geojson(frame: Any, path: Path) -> None:
     import pyogrio
 
-    pyogrio.write_dataframe(frame, path, driver="GeoJSON", layer="tiles", RFC7946="YES")
+    # How GDAL takes members of the collection itself.
+    told = {"NATIVE_DATA": json.dumps(frame.attrs | {"type": "FeatureCollection"})}
+    told["NATIVE_MEDIA_TYPE"] = "application/vnd.geo+json"
+    pyogrio.write_dataframe(frame, path, driver="GeoJSON", layer="tiles", RFC7946="YES", **told)
     _refuse_fewer(frame, path)
 
 
@@ -194,5 +208,6 @@ def _in_place(output: Output) -> Iterator[Path]:
             "the rows are safe in the store."
         ) from error
     finally:
-        for left in path.parent.glob(f"{temporary.name}*"):
-            left.unlink(missing_ok=True)
+        for left in path.parent.iterdir():  # drivers leave more: a journal, a part
+            if left.name.startswith(temporary.name):
+                left.unlink(missing_ok=True)

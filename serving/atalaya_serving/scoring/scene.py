@@ -121,6 +121,15 @@ def plan_stretch(
     return stretch_between(values.astype(np.float64), percentiles, str(scene.path))
 
 
+def is_tiff(path: Path) -> bool:
+    """Whether a file begins as a TIFF does."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in _MAGIC
+    except OSError:
+        return False
+
+
 def _refuse_what_is_no_tiff(path: Path) -> None:
     try:
         with path.open("rb") as file:

@@ -5,13 +5,16 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from atalaya.assess_report import as_text, progress_teller
 from atalaya_serving.scoring import assessment as module
+from atalaya_serving.scoring.assessment import Progress
 from atalaya_serving.store import Store, StoreFull
 from databases import postgresql, wait_until
 from rasters import brightness, steps, write_scene
@@ -97,6 +100,35 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(slow_bench, scene: P
     assert result.resumed == stopped.tiles_done
     assert (result.assessment.state, result.assessment.tiles_done) == ("complete", ROWS * COLS)
     assert result.assessment.message == ""
+
+
+def test_a_resumed_run_says_where_it_goes_on_and_counts_only_its_own_tiles(bench, scene: Path) -> None:
+    bench.assess(scene)
+    assert "nothing was left to do: all 400 tiles were there before" in as_text(bench.assess(scene))
+    with bench.store._engine.begin() as connection:
+        connection.exec_driver_sql('DELETE FROM tiles WHERE "row" > 14')
+        connection.exec_driver_sql("UPDATE assessments SET tiles_done = 300")
+    told: list[Progress] = []
+    result = module.assess(bench.request(scene), bench.store, told.append)
+    assert (result.resumed, result.new_tiles) == (300, 100)
+    assert {progress.resumed for progress in told} == {300}
+    assert (told[-1].done, told[-1].total) == (400, 400)
+    assert told[-1].tiles_per_second < 100 / 0.001
+    assert "  resumed at 300, 100 tiles were left: " in as_text(result)
+
+
+def test_the_bar_of_a_resumed_run_leaves_out_what_was_there(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((0, 0)))
+    monkeypatch.setattr(sys.stderr, "fileno", lambda: 2)
+    with ExitStack() as stack:
+        tell = progress_teller("auto", "s.tif", stack)
+        tell(Progress(300, 400, 300, 0.0, None))
+        tell(Progress(400, 400, 300, 10.0, 0.0))
+    lines = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()
+    assert lines[0].startswith("s.tif, resumed at 300:  75%|")
+    assert "300/400 [00:00<?, ? tiles/s]" in lines[0]
+    assert lines[-1].startswith("s.tif, resumed at 300: 100%|")
 
 
 def test_a_finished_assessment_is_not_done_again(bench, scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,86 +1,16 @@
-"""The pages as Streamlit runs them, without a browser."""
+"""The map page as Streamlit runs it."""
 
-import json
 import sqlite3
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import streamlit as st
-from streamlit.testing.v1 import AppTest
 
-from atalaya_dashboard.collector import Collector
-from atalaya_dashboard.command import APP
-from atalaya_dashboard.jobs import AssessOptions, Job
 from atalaya_dashboard.ranking import worst_cells
 from atalaya_dashboard.views import resources
 from atalaya_serving.scoring.caveats import INTERVAL_CAVEAT
 from atalaya_serving.store import Store
-from builders_dashboard import FakeServer, a_geotiff, a_town, a_truth, an_assessed_town
-
-Run = Callable[..., AppTest]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Runs one page with a home of its own; every shared thing is made anew."""
-    for name in ("ATALAYA_STORE_URL", "ATALAYA_SCENES", "ATALAYA_METRICS_URLS", "ATALAYA_ENDPOINT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ATALAYA_HOME", str(tmp_path))
-    made: list[Collector] = []
-    start = Collector.start
-    monkeypatch.setattr(Collector, "start", lambda self: (made.append(self), start(self))[1])
-    st.cache_resource.clear()
-    st.cache_data.clear()
-
-    def page(name: str, prepare: Callable[[AppTest], None] | None = None, **env: str) -> AppTest:
-        for key, value in env.items():
-            monkeypatch.setenv(key, value)
-        at = AppTest.from_file(str(APP), default_timeout=60)
-        if prepare:
-            prepare(at)
-        return at.run() if name == "map" else at.switch_page(f"views/{name}.py").run()
-
-    yield page
-    for collector in made:
-        collector.stop()
-    st.cache_resource.clear()
-
-
-def words(at: AppTest) -> str:
-    """All that the page says."""
-    assert not at.exception, at.exception
-    kinds = (at.markdown, at.caption, at.info, at.warning, at.error, at.get("html"))
-    texts = [
-        getattr(element, "value", None) or getattr(element.proto, "body", "") for kind in kinds for element in kind
-    ]
-    return "\n".join(str(text) for text in texts)
-
-
-def deck(at: AppTest) -> dict[str, Any]:
-    """The map that the page draws."""
-    (chart,) = at.get("deck_gl_json_chart")
-    found: dict[str, Any] = json.loads(chart.proto.json)
-    return found
-
-
-def layer_names(at: AppTest) -> list[str]:
-    return [layer["id"] for layer in deck(at)["layers"]]
-
-
-def group(at: AppTest, label: str) -> Any:
-    """A row of buttons of which one may be chosen."""
-    return next(each for each in at.get("button_group") if each.label == label)
-
-
-@pytest.fixture
-def metrics_url() -> Iterator[str]:
-    """A real HTTP endpoint with our metrics."""
-    server = FakeServer()
-    server.answer(0.004, times=20)
-    with server.over_http((0.004, 20)) as url:
-        yield url
+from builders_dashboard import a_town, a_truth, an_assessed_town
+from dashboard_pages import Run, deck, group, layer_names, words
 
 
 def test_an_empty_store_says_what_to_do_next(run: Run) -> None:
@@ -202,6 +132,14 @@ def scene_digests(home: Path) -> list[str]:
         return [scene.digest for scene in store.scenes()]
 
 
+def test_a_new_assessment_is_found_by_its_address_at_once(run: Run, tmp_path: Path) -> None:
+    an_assessed_town(tmp_path, a_town(5, 5), name="first")
+    at = run("map")
+    new = an_assessed_town(tmp_path, a_town(5, 6), name="second")
+    at.query_params["assessment"] = new.id
+    assert at.run().selectbox(key="assessment").value == new.id
+
+
 def test_a_failed_assessment_says_why_and_shows_what_was_done(run: Run, tmp_path: Path) -> None:
     an_assessed_town(tmp_path, a_town(5, 5), state="failed", message="the disk is full; free space.")
     at = run("map")
@@ -301,91 +239,3 @@ def test_a_scene_without_its_picture_still_has_a_map(run: Run, tmp_path: Path) -
     at = run("map")
     assert "scene" not in layer_names(at)
     assert "not in the scenes folder" in words(at)
-
-
-def test_without_a_server_the_pages_say_how_to_start_one(run: Run) -> None:
-    for page in ("map", "serving"):
-        assert "atalaya up" in words(run(page))
-
-
-def test_a_server_that_does_not_answer_is_named(run: Run) -> None:
-    run("serving", ATALAYA_METRICS_URLS="http://127.0.0.1:9/metrics")
-    resources.collector().collect_once()
-    told = words(run("serving"))
-    assert "http://127.0.0.1:9/metrics: nothing listens there" in told
-    assert "atalaya up" in told
-
-
-def test_serving_shows_the_last_minute_of_each_model(run: Run, metrics_url: str) -> None:
-    run("serving", ATALAYA_METRICS_URLS=metrics_url)
-    collector = resources.collector()
-    for _ in range(3):
-        collector.collect_once()
-    at = run("serving")
-    assert "haiti-damage v1" in words(at)
-    shown = {metric.label: metric.value for metric in at.metric}
-    assert shown["p50"].endswith(" ms")
-    assert float(shown["requests/s"].replace(",", "")) > 0
-    assert set(shown) == {"p50", "p95", "p99", "requests/s", "images/s", "errors/s", "in queue", "in flight"}
-    assert "p95" in words(run("map")), "the map page has the live strip"
-
-
-def test_assess_offers_the_models_of_the_repository(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "models" / "haiti-damage" / "1").mkdir(parents=True)
-    at = run("assess", ATALAYA_MODEL_REPO=str(tmp_path / "models"))
-    assert at.selectbox(key="model").options == ["haiti-damage"]
-    assert at.button[0].disabled
-
-
-def test_assess_without_a_model_says_where_it_looked(run: Run, tmp_path: Path) -> None:
-    assert str(tmp_path / "none") in words(run("assess", ATALAYA_MODEL_REPO=str(tmp_path / "none")))
-
-
-def test_a_scene_that_cannot_be_assessed_is_told_in_one_line(run: Run, tmp_path: Path) -> None:
-    scene = tmp_path / "notes.tif"
-    scene.write_bytes(b"II*\x00 this is no GeoTIFF")
-    at = run("assess")
-    job = resources.jobs().start(AssessOptions(scene, "haiti-damage"))
-    job.wait(90)
-    told = words(at.run())
-    assert "notes.tif could not be assessed" in told
-    assert "Traceback" not in told
-    at.button[0].click().run()
-    assert resources.jobs().current is None
-
-
-def test_a_running_assessment_can_be_watched_and_cancelled(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    told = '{"event":"progress","done":30,"total":120,"tiles_per_s":15.0,"eta_s":6.0}'
-    program = f"import sys, time; print('{told}', file=sys.stderr, flush=True); time.sleep(90)"
-    monkeypatch.setattr("atalaya_dashboard.jobs.assess_command", lambda options: [sys.executable, "-c", program])
-    at = run("assess")
-    job: Job = resources.jobs().start(AssessOptions(Path("scene.tif"), "haiti-damage"))
-    while not job.progress.total:
-        assert job.state == "running"
-    at.run()
-    assert {metric.label: metric.value for metric in at.metric} == {"tiles/s": "15", "time left": "6 s"}
-    at.button[0].click().run()
-    job.wait(30)
-    assert "was cancelled" in words(at.run())
-
-
-def test_a_tile_shows_its_pixels_as_the_model_saw_them(run: Run, tmp_path: Path) -> None:
-    """From a real file through `atalaya assess` to the panel's array."""
-    from atalaya_dashboard.data import load_map, pixels_of
-
-    run("map")
-    scene = a_geotiff(tmp_path / "synthetic-block.tif", 3, 4)
-    job = resources.jobs().start(AssessOptions(scene, "haiti-damage"))
-    job.wait(120)
-    assert job.state == "done", job.message
-    assert job.assessment_id is not None
-    data = load_map(resources.store(), job.assessment_id, tmp_path / "scenes")
-    pixels = pixels_of(data, 1, 2)
-    import rasterio
-
-    with rasterio.open(scene) as file:
-        assert (pixels == file.read(1)[128:256, 256:384]).all()
-    assert data.overview is not None
-    assert data.synthetic
