@@ -12,7 +12,8 @@ from atalaya_operator.names import BRIDGE_CONTAINER, BRIDGE_GRPC_PORT, BRIDGE_RE
 from atalaya_operator.platform import Platform
 from atalaya_operator.revision import ServicePort
 from atalaya_spec.inference_model import Spec
-from atalaya_spec.server_versions import KSERVE_V2, PROTOCOLS, TENSORFLOW_SERVING
+from atalaya_spec.model_server import KSERVE_V2, TENSORFLOW_SERVING
+from atalaya_spec.server_versions import PROTOCOLS
 
 PORTS = {KSERVE_V2: (9000, 8000), TENSORFLOW_SERVING: (8500, 8501)}
 _PORT_PREFIX = {KSERVE_V2: "kserve", TENSORFLOW_SERVING: "tfs"}

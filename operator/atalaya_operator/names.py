@@ -34,6 +34,11 @@ def headless_service_name(model: str) -> str:
     return f"{model}-headless"
 
 
+def service_account_name(model: str) -> str:
+    """The account of a model's pods. Not the model's own name: a model `default` would take over that account."""
+    return f"{model}-server"
+
+
 def model_folder(model: str) -> str:
     """Where a model's versions lie in a pod."""
     return f"{MODELS_FOLDER}/{model}"

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from atalaya_operator.desired_state import model_objects, revision, revision_objects
 from atalaya_operator.manifests.autoscaler import lacking
 from atalaya_operator.manifests.subject import Subject
+from atalaya_operator.names import selector
 from atalaya_operator.platform import Platform
 from atalaya_operator.revision import Decisions, Manifest, PinnedVersion, Revision
 from atalaya_operator.yaml_text import as_yaml
@@ -18,6 +19,7 @@ from atalaya_spec.inference_model import API_VERSION, KIND, InferenceModel
 from atalaya_spec.problems import Problem, one_of
 
 CREATED, CHANGED, UNCHANGED, REMOVED = "created", "changed", "unchanged", "removed"
+IN_THE_WAY = "in the way"
 _WRITTEN_BY_THE_API_SERVER = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
 
 
@@ -85,6 +87,9 @@ def changes(planned: Plan, seen: Seen) -> Iterator[Change]:
         metadata = manifest["metadata"]
         kind, name = manifest["kind"], metadata["name"]
         before = seen.get(manifest["apiVersion"], kind, metadata["namespace"], name)
+        if before is not None and is_foreign(before, planned.model):
+            yield Change(kind, name, IN_THE_WAY)
+            continue
         after = seen.trial(manifest)
         if before is None:
             yield Change(kind, name, CREATED)
@@ -96,6 +101,12 @@ def changes(planned: Plan, seen: Seen) -> Iterator[Change]:
     for name in seen.deployments(namespace, planned.model.name):
         if name != planned.revision.name:
             yield Change("Deployment", name, REMOVED)
+
+
+def is_foreign(found: Manifest, model: InferenceModel) -> bool:
+    """Whether an object of a name that a model needs is somebody else's, and so must not be touched."""
+    labels = found["metadata"].get("labels") or {}
+    return not selector(model.name).items() <= labels.items()
 
 
 def in_namespace(model: InferenceModel, namespace: str) -> InferenceModel:

@@ -44,7 +44,7 @@ def pod_template(parts: PodParts, revision: str) -> Manifest:
     """The template of a revision's Deployment; `revision` is its digest, which the template itself decides."""
     model, server, platform = parts.model, parts.server, parts.platform
     spec: Manifest = {
-        "serviceAccountName": model.name,
+        "serviceAccountName": names.service_account_name(model.name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_SECONDS,

@@ -256,6 +256,8 @@ def walk(cls: type, prefix: str = "") -> Iterator[DescribedField]:
         yield DescribedField(path, reader.written, required, default, description_of(member))
         if isinstance(reader, Struct):
             yield from walk(reader.cls, path)
+        elif isinstance(reader, ListOf) and isinstance(reader.item, Struct):
+            yield from walk(reader.item.cls, f"{path}[]")
 
 
 def _write(words: tuple[str, ...]) -> str:

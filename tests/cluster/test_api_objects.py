@@ -23,7 +23,7 @@ def restricted(cluster: Cluster) -> Iterator[str]:
     name = "restricted-models"
     label = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/enforce-version": "latest"}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": label}})
-    for account in ("default", "haiti-damage"):
+    for account in ("default", "haiti-damage-server"):
         cluster.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}}, namespace=name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -24,6 +24,7 @@ def schema_paths(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for key, member in schema.get("properties", {}).items():
         yield f"{prefix}{key}"
         yield from schema_paths(member, f"{prefix}{key}.")
+        yield from schema_paths(member.get("items", {}), f"{prefix}{key}[].")
 
 
 def test_the_committed_definition_is_what_the_generator_writes() -> None:
@@ -39,7 +40,9 @@ def test_every_field_stands_in_the_schema_with_its_description() -> None:
     def undescribed(schema: dict[str, Any], path: str) -> list[str]:
         members = schema.get("properties", {})
         lacking = [f"{path}.{key}" for key, member in members.items() if not member.get("description")]
-        return lacking + [one for key, member in members.items() for one in undescribed(member, f"{path}.{key}")]
+        parts = [(member, f"{path}.{key}") for key, member in members.items()]
+        parts += [(member["items"], f"{at}[]") for member, at in parts if "items" in member]
+        return lacking + [one for member, at in parts for one in undescribed(member, at)]
 
     assert undescribed(whole["spec"], "spec") + undescribed(whole["status"], "status") == []
 

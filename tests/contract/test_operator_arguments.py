@@ -8,8 +8,6 @@ import pytest
 from atalaya_operator.pod import STARTUP_SECONDS
 from atalaya_serving.settings import parse_settings
 from atalaya_serving.tfs.model_config import read_batching, read_model_config, read_monitoring_path
-from atalaya_spec import ovms, tfs
-from atalaya_spec.server_versions import known_versions
 from builders_operator import CASES, Case
 
 FLAGS = json.loads((Path(__file__).parent / "server_flags.json").read_text())
@@ -40,11 +38,6 @@ def test_tensorflow_serving_is_told_only_flags_that_its_version_knows(version: s
     for case in TENSORFLOW:
         told = flags(Case({**case.spec, "engineVersion": version}, case.versions))
         assert told - set(FLAGS["tensorflow_model_server"][version]) == set()
-
-
-def test_the_versions_that_a_spec_may_name_are_those_of_the_tables() -> None:
-    assert known_versions("openvino") == ovms.VERSIONS
-    assert known_versions("tensorflow") == tfs.VERSIONS
 
 
 @pytest.mark.parametrize("name", ATALAYA)

@@ -14,7 +14,8 @@ from atalaya_operator.pod import DRAIN_SECONDS, GRACE_SECONDS
 from atalaya_operator.revision import Decisions, Manifest, PinnedVersion
 from atalaya_spec.errors import UsageError
 from atalaya_spec.names import MAX_NAME_LENGTH
-from builders_operator import CASES, DIGEST, PLAIN, WITH_MONITORING, Case, inference_model
+from atalaya_spec.server_versions import drives, known_versions
+from builders_operator import CASES, DIGEST, PLAIN, STORES, WITH_MONITORING, Case, inference_model
 
 ALL = [pytest.param(case, id=name) for name, case in CASES.items()]
 
@@ -190,6 +191,32 @@ def test_pods_that_read_a_claim_may_call_nobody() -> None:
     assert closed["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert "egress" not in closed["spec"]
     assert open_["spec"]["policyTypes"] == ["Ingress"]
+
+
+def test_a_model_called_default_leaves_the_namespaces_own_account_alone() -> None:
+    (account,) = of_kind(Case({}, name="default").objects(), "ServiceAccount")
+    assert account["metadata"]["name"] == "default-server"
+
+
+def test_every_engine_version_runs_on_every_device_from_every_store() -> None:
+    made = set()
+    for engine, backend in (
+        ("openvino", None),
+        ("tensorflow", None),
+        ("atalaya", "openvino"),
+        ("atalaya", "tensorflow"),
+    ):
+        for version in known_versions(engine) or (None,):
+            for device in drives(engine, backend):
+                for store in STORES:
+                    spec = {"engine": engine, "devices": [device], "store": store}
+                    spec |= {"backend": backend} if backend else {}
+                    spec |= {"engineVersion": version} if version else {}
+                    case = Case(spec)
+                    made.add(case.revision.digest)
+                    (limits,) = [server(case)["resources"].get("limits", {})]
+                    assert limits == ({} if device == "cpu" else {device: "1"})
+    assert len(made) == (9 * 4 + 5 * 2 + 3 + 1) * len(STORES)
 
 
 def test_a_plain_model_takes_five_objects_so_that_a_thousand_are_quickly_made() -> None:

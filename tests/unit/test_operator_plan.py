@@ -12,6 +12,7 @@ from atalaya import cli
 from atalaya_operator.plan import (
     CHANGED,
     CREATED,
+    IN_THE_WAY,
     REMOVED,
     UNCHANGED,
     Wanted,
@@ -143,6 +144,14 @@ def test_a_changed_pod_is_a_new_deployment_and_the_old_one_goes() -> None:
     assert moved.verdict == CHANGED
     assert f"+    serving.atalaya.dev/revision: {new.revision.digest}" in moved.difference
     assert f"-    serving.atalaya.dev/revision: {old.revision.digest}" in moved.difference
+
+
+def test_an_object_of_somebody_else_is_in_the_way_and_not_compared() -> None:
+    planned = plan(inference_model(), PLAIN, Wanted((3,)))
+    theirs = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "m", "namespace": "default"}, "spec": {}}
+    told = {(change.kind, change.name): change.verdict for change in changes(planned, FakeCluster(theirs))}
+    assert told["Service", "m"] == IN_THE_WAY
+    assert told["Service", "m-headless"] == CREATED
 
 
 def test_more_replicas_change_the_deployment_in_place() -> None:

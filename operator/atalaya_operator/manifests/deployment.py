@@ -8,7 +8,11 @@ PROGRESS_SECONDS = 900
 
 
 def deployment(subject: Subject, revision: Revision, replicas: int | None) -> Manifest:
-    """`replicas` is None where an autoscaler owns them."""
+    """`replicas` is None where an autoscaler owns them.
+
+    Whoever applies this without a number that it applied before must first leave the number to another manager of the
+    field, or the API server sets it to 1.
+    """
     spec: Manifest = {
         "selector": {"matchLabels": names.selector(subject.model.name, revision.digest)},
         "template": revision.template,
