@@ -22,10 +22,10 @@ class ServerNotStarted(AtalayaError):
 
 
 class CallFailed(AtalayaError):
-    """A call without an answer; `code` is gRPC's name of the status, or HTTP's number."""
+    """A call without an answer; `code` is gRPC's name of the status, or HTTP's number. A server may say many lines."""
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(" ".join(message.split()))
         self.code = code
 
 

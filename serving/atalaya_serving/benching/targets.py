@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from atalaya_serving.benching.calling import Client
@@ -11,7 +11,7 @@ from atalaya_serving.benching.errors import CallFailed, InvalidPlan, UnknownMode
 from atalaya_serving.benching.finding import Found, Wanted, client, find, host_and_port
 from atalaya_serving.benching.inputs import InputSpec, settled, tensors
 from atalaya_serving.benching.processes import Launcher, OwnServer, RunningServer, Tree, listeners
-from atalaya_serving.benching.records import Audit, Protocol, Start, cores_of
+from atalaya_serving.benching.records import PROTOCOLS, Audit, Protocol, Start, cores_of
 from atalaya_serving.benching.rest_clients import Http
 from atalaya_spec.manifest import versions
 
@@ -201,14 +201,19 @@ def open_against(addresses: Sequence[str], wanted: Wanted, given: Sequence[Input
     pids: set[int] = set()
     rest: str | None = None
     for address in addresses:
-        here = find(address, wanted)
+        here = find(address, replace(wanted, protocols=PROTOCOLS))
         for protocol, one in here.items():
             stack.callback(one.client.close)
             found.setdefault(protocol, one)
         pids |= set(listeners(*host_and_port(address)))
         rest = address if any(protocol.endswith("-rest") for protocol in here) else rest
     told = next((one.inputs for one in found.values() if one.inputs), [])
-    clients = {protocol: one.client for protocol, one in found.items()}
+    clients = {protocol: found[protocol].client for protocol in wanted.protocols if protocol in found}
+    if not clients:
+        raise InvalidPlan(
+            f"{' and '.join(addresses)} speak {', '.join(found)}, not {', '.join(wanted.protocols)}; ask for what they"
+            " speak with --protocol, or add the server's other port."
+        )
     made = Target(addresses[0], wanted.model, clients, settled(told, given, wanted.model))
     made.tree = Tree(sorted(pids)) if pids else None
     made.metrics_address = rest
