@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, cast, get_args
 
+from atalaya_serving import flag_values
 from atalaya_serving.batching import Batching, parse_batching
 from atalaya_serving.engines.base import Backend, Hint, Precision
 from atalaya_serving.errors import SettingsError
@@ -91,8 +92,10 @@ class _Parser(argparse.ArgumentParser):
 def _flags() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m atalaya_serving", description=__doc__, allow_abbrev=False)
     ports = parser.add_argument_group("where it listens")
-    ports.add_argument("--port", type=_port, default=9000, help="gRPC port; 0 is off (default 9000)")
-    ports.add_argument("--rest_port", type=_port, default=8000, help="REST and /metrics port; 0 is off (default 8000)")
+    ports.add_argument("--port", type=flag_values.port, default=9000, help="gRPC port; 0 is off (default 9000)")
+    ports.add_argument(
+        "--rest_port", type=flag_values.port, default=8000, help="REST and /metrics port; 0 is off (default 8000)"
+    )
     ports.add_argument("--grpc_bind_address", default="127.0.0.1", help="default 127.0.0.1: this machine only")
     ports.add_argument("--rest_bind_address", default="127.0.0.1", help="default 127.0.0.1: this machine only")
     models = parser.add_argument_group("what it serves")
@@ -104,11 +107,16 @@ def _flags() -> argparse.ArgumentParser:
         "--model_version_policy", help='{"latest":{"num_versions":1}}, {"specific":{"versions":[1]}}, {"all":{}}'
     )
     models.add_argument(
-        "--file_system_poll_wait_seconds", type=_seconds, default=0.0, help="look for new versions; 0 is off (default)"
+        "--file_system_poll_wait_seconds",
+        type=flag_values.seconds,
+        default=0.0,
+        help="look for new versions; 0 is off (default)",
     )
     engine = parser.add_argument_group("how it computes")
     engine.add_argument("--target_device", help="an OpenVINO device (default CPU)")
-    engine.add_argument("--nireq", type=_positive, help="inferences side by side (default: what OpenVINO finds best)")
+    engine.add_argument(
+        "--nireq", type=flag_values.positive, help="inferences side by side (default: what OpenVINO finds best)"
+    )
     engine.add_argument("--batch_size", help="fix the batch; 0 or auto leaves it free (default)")
     engine.add_argument("--shape", help='fix the shape: "(1,128,128,1)" or {"input": "(1,128,128,1)"}')
     engine.add_argument("--plugin_config", help="OpenVINO properties as JSON")
@@ -127,51 +135,62 @@ def _flags() -> argparse.ArgumentParser:
     )
     limits = parser.add_argument_group("threads and limits")
     limits.add_argument(
-        "--grpc_workers", type=_positive, default=1, help="taken for OVMS' sake; one listener serves all calls here"
+        "--grpc_workers",
+        type=flag_values.positive,
+        default=1,
+        help="taken for OVMS' sake; one listener serves all calls here",
     )
     limits.add_argument(
-        "--grpc_max_threads", type=_positive, default=32, help="threads for calls other than inference (default 32)"
+        "--grpc_max_threads",
+        type=flag_values.positive,
+        default=32,
+        help="threads for calls other than inference (default 32)",
     )
     limits.add_argument(
         "--rest_workers",
-        type=_positive,
+        type=flag_values.positive,
         default=8,
         help="taken for OVMS' sake; REST calls that block share one pool of threads here",
     )
     limits.add_argument("--grpc_channel_arguments", default="", help="a=1,b=2: arguments of the gRPC server")
     limits.add_argument(
         "--queue_size",
-        type=_positive,
+        type=flag_values.positive,
         default=128,
         help="calls that may wait per version; more get RESOURCE_EXHAUSTED (default 128; not in OVMS)",
     )
     limits.add_argument(
         "--max_message_bytes",
-        type=_positive,
+        type=flag_values.positive,
         default=DEFAULT_MAX_MESSAGE_BYTES,
         help="largest request, after decompression (default 64 MiB; not in OVMS)",
     )
     limits.add_argument(
         "--rest_max_requests",
-        type=_positive,
+        type=flag_values.positive,
         default=256,
         help="REST requests at a time; more get 429; health and metrics are not counted (default 256; not in OVMS)",
     )
     limits.add_argument(
         "--rest_body_seconds",
-        type=_seconds,
+        type=flag_values.seconds,
         default=30.0,
         help="time for a request's body, and a second more for each 32 KiB of it; then 408 (default 30; not in OVMS)",
     )
     limits.add_argument(
         "--drain_seconds",
-        type=_seconds,
+        type=flag_values.seconds,
         default=30.0,
         help="time for accepted calls after SIGTERM (default 30; not in OVMS)",
     )
     told = parser.add_argument_group("what it tells")
     told.add_argument(
-        "--metrics_enable", nargs="?", const=True, default=True, type=_boolean, help="/metrics (default true)"
+        "--metrics_enable",
+        nargs="?",
+        const=True,
+        default=True,
+        type=flag_values.boolean,
+        help="/metrics (default true)",
     )
     told.add_argument(
         "--log_level", default="INFO", type=str.upper, choices=("TRACE", "DEBUG", "INFO", "WARNING", "ERROR")
@@ -385,31 +404,3 @@ def _json(flag: str, text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise SettingsError(f"{flag} is no JSON ({error}); quote it for the shell.") from error
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port (0 to 65535)")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return value
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text.lower() in ("true", "1")
