@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import h3
 import numpy as np
 import pydeck as pdk
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from atalaya_serving.store import TileTable
 MAX_FOOTPRINTS = 20_000
 """More polygons than this make a slow page; the heatmap and the hatch still show every tile."""
 MAX_CELLS = 20_000
+FEW_SIGN = "?"
 CELLS, TILES, RANKS, KNOWN_DAMAGE = "cells", "tiles", "ranks", "known-damage"
 _FEW_ALPHA = 150
 _MAX_OUTLINES = 3000
@@ -148,7 +150,7 @@ def _heat_layers(content: MapContent, opacity: float) -> list[pdk.Layer]:
         for name, ring, colour, told in zip(cells.ids, rings, colours.tolist(), _cell_words(cells), strict=True)
     ]
     hexagons = _polygons(CELLS, data, "@@=c", opacity)
-    return [hexagons, _outlines(rings)] if len(rings) <= _MAX_OUTLINES else [hexagons]
+    return [hexagons, _outlines(rings), _few_layer(content)] if len(rings) <= _MAX_OUTLINES else [hexagons]
 
 
 def _outlines(rings: list[list[list[float]]]) -> pdk.Layer:
@@ -162,6 +164,26 @@ def _outlines(rings: list[list[list[float]]]) -> pdk.Layer:
         line_width_units=pdk.types.String("pixels"),
         filled=False,
         stroked=True,
+        pickable=False,
+    )
+
+
+def _few_layer(content: MapContent) -> pdk.Layer:
+    """A sign on each cell with too few tiles: without red and green, the grey looks like half the tiles damaged."""
+    cells = content.cells
+    data = [{"p": label_point(content.rings[index]), "n": FEW_SIGN} for index in np.flatnonzero(cells.few).tolist()]
+    return pdk.Layer(
+        "TextLayer",
+        id="few",
+        data=data,
+        get_position="p",
+        get_text="n",
+        get_size=h3.average_hexagon_edge_length(cells.resolution, unit="m") * 0.8,
+        size_units=pdk.types.String("meters"),
+        size_max_pixels=24,
+        get_color=[255, 255, 255],
+        font_family=pdk.types.String("sans-serif"),
+        font_weight=700,
         pickable=False,
     )
 

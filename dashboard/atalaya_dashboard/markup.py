@@ -11,7 +11,7 @@ from html import escape
 from atalaya_dashboard.cells import FEW_TILES
 from atalaya_dashboard.colours import DAMAGED, FEW, NOT_DAMAGED, css, css_gradient
 from atalaya_dashboard.data import MapData
-from atalaya_dashboard.deck import Mode
+from atalaya_dashboard.deck import FEW_SIGN, Mode
 from atalaya_dashboard.metrics import Lately, ModelKey, Window
 from atalaya_serving.scoring.caveats import INTERVAL_CAVEAT
 
@@ -36,7 +36,8 @@ STYLE = """<style>
 .at-bar { height: .9rem; border: 1px solid #7d8790; border-radius: 2px; }
 .at-ticks { display: flex; justify-content: space-between; font-size: .82rem; font-variant-numeric: tabular-nums; }
 .at-key { display: inline-flex; align-items: center; gap: .45rem; }
-.at-swatch { width: 1.35rem; height: 1.05rem; border: 1px solid #7d8790; border-radius: 2px; }
+.at-swatch { width: 1.35rem; height: 1.05rem; border: 1px solid #7d8790; border-radius: 2px; color: #ffffff;
+  font-weight: 700; font-size: .8rem; line-height: 1rem; text-align: center; }
 .at-strip { display: grid; grid-template-columns: repeat(3, 1fr); gap: .15rem .6rem; }
 .at-strip b { display: block; font-size: 1.2rem; font-variant-numeric: tabular-nums; }
 .at-strip span { color: #45535f; font-size: .82rem; }
@@ -96,7 +97,7 @@ def legend(mode: Mode, with_truth: bool = False) -> str:
             f'<div class="at-bar" style="background:{css_gradient()}, #9aa0a5"></div>'
             f'<div class="at-ticks">{ticks}</div></div>'
         )
-        parts.append(_key(css(FEW), f"fewer than {FEW_TILES} tiles: too few to say"))
+        parts.append(_key(css(FEW), f"fewer than {FEW_TILES} tiles: too few to say", FEW_SIGN))
     elif mode == "tiles":
         parts += [_key(css(DAMAGED), "damaged"), _key(css(NOT_DAMAGED), "not damaged")]
     if mode != "scene":
@@ -106,8 +107,9 @@ def legend(mode: Mode, with_truth: bool = False) -> str:
     return f'<div class="at-legend">{"".join(parts)}</div>'
 
 
-def _key(background: str, words: str) -> str:
-    return f'<span class="at-key"><span class="at-swatch" style="background:{background}"></span>{words}</span>'
+def _key(background: str, words: str, sign: str = "") -> str:
+    swatch = f'<span class="at-swatch" style="background:{background}">{sign}</span>'
+    return f'<span class="at-key">{swatch}{words}</span>'
 
 
 def strip(found: Sequence[tuple[ModelKey, Lately]]) -> str:

@@ -55,8 +55,10 @@ def test_the_map_asks_nothing_from_the_network(content: MapContent, mode: Mode) 
 @pytest.mark.parametrize(
     ("look", "expected"),
     [
-        pytest.param(Look("heat"), ["scene", "not-assessed", "cells", "cell-outlines"], id="heat"),
-        pytest.param(Look("heat", scene=False), ["not-assessed", "cells", "cell-outlines"], id="heat-without-scene"),
+        pytest.param(Look("heat"), ["scene", "not-assessed", "cells", "cell-outlines", "few"], id="heat"),
+        pytest.param(
+            Look("heat", scene=False), ["not-assessed", "cells", "cell-outlines", "few"], id="heat-without-scene"
+        ),
         pytest.param(Look("tiles"), ["scene", "states", "tiles"], id="tiles"),
         pytest.param(Look("scene"), ["scene"], id="scene"),
     ],
@@ -101,6 +103,12 @@ def test_tiles_say_their_state_and_why_they_were_not_assessed(content: MapConten
 def test_too_many_footprints_are_shown_as_a_picture_only(content: MapContent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("atalaya_dashboard.deck.MAX_FOOTPRINTS", 399)
     assert list(layers(content, Look("tiles"))) == ["scene", "states"]
+
+
+def test_a_cell_with_few_tiles_has_a_sign_and_not_only_a_colour(content: MapContent) -> None:
+    signs = layers(content, Look("heat"))["few"]
+    assert {each["n"] for each in signs["data"]} == {"?"}
+    assert len(signs["data"]) == content.cells.few.sum() > 0
 
 
 def test_what_was_clicked_has_a_ring(content: MapContent) -> None:

@@ -57,7 +57,7 @@ def test_the_map_tells_the_count_with_its_interval_and_what_is_missing(run: Run,
     assert "tiles not assessed" in told
     assert "nodata" in told
     assert "Synthetic scene" in told
-    assert layer_names(at) == ["scene", "not-assessed", "cells", "cell-outlines", "ranks"]
+    assert layer_names(at) == ["scene", "not-assessed", "cells", "cell-outlines", "few", "ranks"]
 
 
 def test_a_real_scene_is_not_called_synthetic(run: Run, tmp_path: Path) -> None:
