@@ -7,7 +7,7 @@ and 8501 for TensorFlow Serving. So a change of the engine, or a bridge that com
 from dataclasses import dataclass
 from typing import Any
 
-from atalaya_operator.engines.base import CHANNEL_ARGUMENTS, Engine
+from atalaya_operator.engines.base import Engine
 from atalaya_operator.names import BRIDGE_CONTAINER, BRIDGE_GRPC_PORT, BRIDGE_REST_PORT
 from atalaya_operator.platform import Platform
 from atalaya_operator.revision import ServicePort
@@ -17,7 +17,8 @@ from atalaya_spec.server_versions import PROTOCOLS
 
 PORTS = {KSERVE_V2: (9000, 8000), TENSORFLOW_SERVING: (8500, 8501)}
 _PORT_PREFIX = {KSERVE_V2: "kserve", TENSORFLOW_SERVING: "tfs"}
-_MODEL_PATH = {KSERVE_V2: "/v2/models/{model}/ready", TENSORFLOW_SERVING: "/v1/models/{model}/metadata"}
+_BRIDGE_WORD = {KSERVE_V2: "v2", TENSORFLOW_SERVING: "tfs"}
+BRIDGE_METRICS_PATH = "/metrics"
 BRIDGE_RESOURCES = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
 
 
@@ -27,7 +28,7 @@ class Bridge:
 
     protocol: str
     upstream: str
-    upstream_ports: tuple[int, int]
+    upstream_port: int
 
     @property
     def ports(self) -> tuple[int, int]:
@@ -37,18 +38,19 @@ class Bridge:
     def container(self, model: str, platform: Platform) -> dict[str, Any]:
         """The container, without what all our containers have in common."""
         grpc, rest = self.ports
-        upstream_grpc, upstream_rest = self.upstream_ports
         flags = {
-            "upstream_protocol": self.upstream,
-            "upstream_grpc": f"127.0.0.1:{upstream_grpc}",
-            "upstream_rest": f"127.0.0.1:{upstream_rest}",
+            "from": _BRIDGE_WORD[self.protocol],
+            "to": _BRIDGE_WORD[self.upstream],
+            "upstream": f"127.0.0.1:{self.upstream_port}",
             "port": str(grpc),
             "rest_port": str(rest),
             "grpc_bind_address": "0.0.0.0",  # noqa: S104 - a pod's own network
             "rest_bind_address": "0.0.0.0",  # noqa: S104
-            "grpc_channel_arguments": CHANNEL_ARGUMENTS,
+            "model_name": model,  # what must serve before the bridge is ready
         }
-        ready = {"httpGet": {"path": _MODEL_PATH[self.protocol].format(model=model), "port": BRIDGE_REST_PORT}}
+        ready, live = (
+            {"httpGet": {"path": f"/v2/health/{what}", "port": BRIDGE_REST_PORT}} for what in ("ready", "live")
+        )
         return {
             "name": BRIDGE_CONTAINER,
             "image": platform.serving_image,
@@ -59,9 +61,10 @@ class Bridge:
             ],
             "readinessProbe": {**ready, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 3},
             "livenessProbe": {
-                "tcpSocket": {"port": BRIDGE_GRPC_PORT},
+                **live,
                 "initialDelaySeconds": 10,
                 "periodSeconds": 10,
+                "timeoutSeconds": 5,
                 "failureThreshold": 3,
             },
             "resources": BRIDGE_RESOURCES,
@@ -78,7 +81,7 @@ def bridge(spec: Spec, engine: Engine) -> Bridge | None:
     """The bridge to the one protocol that is wanted and not spoken; None when there is none."""
     own = engine.protocols(spec)
     lacking = [protocol for protocol in wanted_protocols(spec, engine) if protocol not in own]
-    return Bridge(lacking[0], own[0], engine.ports(spec)) if lacking else None
+    return Bridge(lacking[0], own[0], engine.ports(spec)[0]) if lacking else None
 
 
 def service_ports(spec: Spec, engine: Engine) -> tuple[ServicePort, ...]:

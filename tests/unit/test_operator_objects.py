@@ -97,10 +97,9 @@ def test_a_pod_is_ready_only_with_its_model_and_drains_before_it_ends(case: Case
         assert "/haiti-damage/versions/" in server(case)[name]["httpGet"]["path"]
     for container in pod(case)["containers"]:
         assert container["lifecycle"]["preStop"] == {"sleep": {"seconds": DRAIN_SECONDS}}
-        # Clients leave a pod at the latest when their connection's age ends, a tenth later than it is told.
-        (arguments,) = [one for one in container["args"] if one.startswith("--grpc_channel_arguments=")]
-        age = int(re.search(r"max_connection_age_ms=(\d+)", arguments)[1]) / 1000
-        assert age * 1.1 < DRAIN_SECONDS
+    # Clients leave a pod at the latest when their connection's age ends, a tenth later than it is told.
+    (arguments,) = [one for one in server(case)["args"] if one.startswith("--grpc_channel_arguments=")]
+    assert int(re.search(r"max_connection_age_ms=(\d+)", arguments)[1]) / 1000 * 1.1 < DRAIN_SECONDS
     assert pod(case)["terminationGracePeriodSeconds"] == GRACE_SECONDS > DRAIN_SECONDS
 
 
@@ -203,6 +202,15 @@ def test_without_keda_a_model_runs_with_its_fewest_replicas_and_the_reason_is_to
 def test_replicas_are_what_is_asked_for_and_can_be_had(spec: dict[str, Any], cap: int | None, count: int) -> None:
     case = Case(spec, most_replicas=cap)
     assert replicas(case.model, case.revision) == count
+
+
+def test_a_bridge_is_measured_beside_its_server() -> None:
+    case = Case({"engine": "tensorflow", "protocols": ["kserve-v2"]}, platform=WITH_MONITORING)
+    (monitor,) = of_kind(case.objects(), "PodMonitor")
+    assert monitor["spec"]["podMetricsEndpoints"] == [
+        {"port": "http", "path": "/monitoring/prometheus/metrics"},
+        {"port": "bridge-http", "path": "/metrics"},
+    ]
 
 
 def test_a_single_pod_has_no_disruption_budget_that_would_block_a_drain() -> None:
