@@ -36,7 +36,7 @@ def main() -> int:
         for server in peer_servers(work, model, wanted, {"BENCH_PRECISION": best_precision()}):
             stack.callback(server.close)
             print(f"{server.name} is at 127.0.0.1:{server.port}", file=sys.stderr)
-            command += ["--against", f"127.0.0.1:{server.port}"]
+            command += ["--against", f"{server.name}=127.0.0.1:{server.port}"]
         return subprocess.run(command, check=False).returncode
 
 

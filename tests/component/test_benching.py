@@ -23,6 +23,7 @@ from atalaya_serving.benching.inputs import InputSpec
 from atalaya_serving.benching.load import LoadRequest, LoadRun
 from atalaya_serving.benching.plans import LoadPlan
 from atalaya_serving.benching.records import PROTOCOLS, Protocol
+from atalaya_serving.benching.targets import Foreign
 from atalaya_serving.server import Server
 from atalaya_spec.errors import AtalayaError
 from builders_serving import FakeEngine, echo, fake_version, free_port, running, save
@@ -40,7 +41,7 @@ def load(
     *against: str, model: str = "m", plan: LoadPlan = PLAN, protocols: tuple[Protocol, ...] = PROTOCOLS,
     inputs: tuple[InputSpec, ...] = (),
 ) -> LoadRun:  # fmt: skip
-    run = LoadRun(LoadRequest(model, plan, protocols, against=(against,), inputs=inputs))
+    run = LoadRun(LoadRequest(model, plan, protocols, against=(Foreign(against),), inputs=inputs))
     run.measure(lambda line: None)
     return run
 
@@ -124,6 +125,12 @@ def test_nobody_there_is_one_line() -> None:
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1", "127.0.0.1:", ":8000", "http://127.0.0.1:80", "h:70000"])
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     assert "HOST:PORT" in _refused(lambda: load(address), InvalidPlan)
+    assert "HOST:PORT" in _refused(lambda: Foreign.parse(f"name={address},127.0.0.1:1"), InvalidPlan)
+
+
+def test_a_server_may_be_given_a_name_and_two_ports() -> None:
+    assert Foreign.parse("kserve=h:1,h:2") == Foreign(("h:1", "h:2"), "kserve")
+    assert Foreign.parse("h:1") == Foreign(("h:1",), "h:1")
 
 
 def test_a_port_that_speaks_something_else_is_told_with_every_answer() -> None:
@@ -164,7 +171,7 @@ def test_a_server_that_fails_every_call_ends_the_benchmark_with_its_own_words(fa
 def test_a_server_that_fails_later_leaves_what_was_measured(fake: Path) -> None:
     engine = FakeEngine()
     with running(fake, engine) as server:
-        run = LoadRun(LoadRequest("m", PLAN, ("v2-rest",), against=(addresses(server),)))
+        run = LoadRun(LoadRequest("m", PLAN, ("v2-rest",), against=(Foreign(addresses(server)),)))
 
         def tell(line: str) -> None:
             engine.breaks = line.startswith("2/")
@@ -207,10 +214,23 @@ class _TellsNothing(service_pb2_grpc.GRPCInferenceServiceServicer):
         return response
 
 
+class _Sinks(_TellsNothing):
+    """Refuses its fourth to eighth call: those under load, as it happens, and none before or after."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def ModelInfer(self, request, context):
+        self._calls += 1
+        if 3 < self._calls <= 8:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much")
+        return super().ModelInfer(request, context)
+
+
 @contextmanager
-def foreign() -> Iterator[str]:
+def foreign(servicer: _TellsNothing) -> Iterator[str]:
     server = grpc.server(ThreadPoolExecutor(4))
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_TellsNothing(), server)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
@@ -220,12 +240,20 @@ def foreign() -> Iterator[str]:
 
 
 def test_a_server_that_does_not_tell_its_inputs_needs_them_told() -> None:
-    with foreign() as address:
+    with foreign(_TellsNothing()) as address:
         told = _refused(lambda: load(address), InvalidPlan)
         report = load(address, inputs=(InputSpec("x", "FP32", (-1, 4)),)).report()
     assert "--input NAME:DATATYPE:DIMS" in told
     assert [(row.cell.protocol, row.errors, row.latency.count) for row in report.rows] == [("v2-grpc", 0, 20)] * 2
     assert report.audits == ()
+
+
+def test_a_load_that_nothing_answers_is_a_result_while_the_server_lives() -> None:
+    plan = LoadPlan((1,), (1,), rounds=2, requests=5)
+    with foreign(_Sinks()) as address:
+        (row,) = load(address, inputs=(InputSpec("x", "FP32", (-1, 4)),), plan=plan).report().rows
+    assert (row.errors, row.latency.count, row.rounds) == (5, 5, 2)
+    assert {"5 errors", "overloaded"} <= set(row.marks)
 
 
 def bench(*arguments: str) -> list[str]:

@@ -36,7 +36,7 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--model", default="haiti-damage", metavar="NAME", help="default haiti-damage")
     what.add_argument("--version", default="", metavar="N", help="default: the one that the server chooses")
     what.add_argument(
-        "--against", action="append", type=_words, metavar="H:P[,H:P]",
+        "--against", action="append", default=[], metavar="[NAME=]H:P[,H:P]",
         help="another v2 or TFS server, by one port or by its gRPC and its REST port; repeatable",
     )  # fmt: skip
     what.add_argument("--with-ours", action="store_true", help="start our server beside those of --against")
@@ -127,7 +127,7 @@ def _load_request(args: argparse.Namespace, logs: Path) -> "LoadRequest":
     from atalaya_serving.benching.inputs import parse_input
     from atalaya_serving.benching.load import LoadRequest
     from atalaya_serving.benching.plans import LoadPlan
-    from atalaya_serving.benching.targets import OwnPlan, variants
+    from atalaya_serving.benching.targets import Foreign, OwnPlan, variants
 
     if args.version and not args.version.isdecimal():
         raise UsageError(f"--version {args.version!r} is no whole number; name one of the model's versions.")
@@ -136,7 +136,8 @@ def _load_request(args: argparse.Namespace, logs: Path) -> "LoadRequest":
     if args.with_ours or not args.against:
         own = OwnPlan(_repository(args), variants(args.engine, args.precision), _launcher(), logs)
     inputs = tuple(map(parse_input, args.input))
-    return LoadRequest(args.model, plan, args.protocol, own, tuple(args.against or ()), args.version, inputs)
+    against = tuple(map(Foreign.parse, args.against))
+    return LoadRequest(args.model, plan, args.protocol, own, against, args.version, inputs)
 
 
 def _run_thesis(args: argparse.Namespace) -> int:

@@ -13,19 +13,19 @@ from atalaya_serving.benching.plans import LoadPlan, at_most_seconds, cells, int
 from atalaya_serving.benching.quantiles import latency
 from atalaya_serving.benching.records import Audit, Cell, Protocol, Report, Sample, Start
 from atalaya_serving.benching.summary import rows
-from atalaya_serving.benching.targets import OwnPlan, Target, check_unique, open_against, open_own, own_server
+from atalaya_serving.benching.targets import Foreign, OwnPlan, Target, check_unique, open_against, open_own, own_server
 from atalaya_serving.benching.watching import Watch
 
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """What was asked. `own` None starts no server of ours; each of `against` is one server's addresses."""
+    """What was asked. `own` None starts no server of ours."""
 
     model: str
     plan: LoadPlan
     protocols: tuple[Protocol, ...]
     own: OwnPlan | None = None
-    against: tuple[tuple[str, ...], ...] = ()
+    against: tuple[Foreign, ...] = ()
     version: str = ""
     inputs: tuple[InputSpec, ...] = ()
 
@@ -148,7 +148,7 @@ def opened(request: LoadRequest) -> Iterator[dict[str, Target]]:
         if request.own:
             servers = [own_server(request.own, one, request.model) for one in request.own.variants]
             made += [open_own(server, wanted, request.own, stack) for server in servers]
-        made += [open_against(addresses, wanted, request.inputs, stack) for addresses in request.against]
+        made += [open_against(server, wanted, request.inputs, stack) for server in request.against]
         if not made:
             raise InvalidPlan("there is no server to measure; leave --against away, or name one.")
         check_unique([one.name for one in made])

@@ -20,6 +20,23 @@ ENGINES = (OPENVINO, TENSORFLOW)
 PRECISIONS = ("auto", "f32", "bf16", "f16", "int8")
 
 
+@dataclass(frozen=True)
+class Foreign:
+    """Another server: its port, or its gRPC and its REST port, as HOST:PORT. `name` is how tables call it."""
+
+    addresses: tuple[str, ...]
+    name: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Foreign":
+        """[NAME=]HOST:PORT[,HOST:PORT]. Raises InvalidPlan."""
+        name, _, listed = text.rpartition("=")
+        addresses = tuple(one.strip() for one in listed.split(","))
+        for address in addresses:
+            host_and_port(address)
+        return cls(addresses, name.strip() or addresses[0])
+
+
 @dataclass
 class Target:
     """A server under measurement; `tree` and `metrics_address` are None where we cannot look."""
@@ -195,12 +212,12 @@ def open_own(server: OwnServer, wanted: Wanted, plan: OwnPlan, stack: ExitStack)
     return made
 
 
-def open_against(addresses: Sequence[str], wanted: Wanted, given: Sequence[InputSpec], stack: ExitStack) -> Target:
-    """Another server by one address or several (its gRPC and its REST port). Raises NoServer, UnknownModel."""
+def open_against(server: Foreign, wanted: Wanted, given: Sequence[InputSpec], stack: ExitStack) -> Target:
+    """Find what another server speaks, its inputs and its processes. Raises NoServer, UnknownModel, InvalidPlan."""
     found: dict[Protocol, Found] = {}
     pids: set[int] = set()
     rest: str | None = None
-    for address in addresses:
+    for address in server.addresses:
         here = find(address, replace(wanted, protocols=PROTOCOLS))
         for protocol, one in here.items():
             stack.callback(one.client.close)
@@ -211,10 +228,10 @@ def open_against(addresses: Sequence[str], wanted: Wanted, given: Sequence[Input
     clients = {protocol: found[protocol].client for protocol in wanted.protocols if protocol in found}
     if not clients:
         raise InvalidPlan(
-            f"{' and '.join(addresses)} speak {', '.join(found)}, not {', '.join(wanted.protocols)}; ask for what they"
-            " speak with --protocol, or add the server's other port."
+            f"{' and '.join(server.addresses)} speak {', '.join(found)}, not {', '.join(wanted.protocols)}; ask for"
+            " what they speak with --protocol, or add the server's other port."
         )
-    made = Target(addresses[0], wanted.model, clients, settled(told, given, wanted.model))
+    made = Target(server.name or server.addresses[0], wanted.model, clients, settled(told, given, wanted.model))
     made.tree = Tree(sorted(pids)) if pids else None
     made.metrics_address = rest
     made.begin_audit()
