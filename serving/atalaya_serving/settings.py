@@ -5,17 +5,16 @@ A flag that OVMS has not is marked so in its help. An unknown flag ends the serv
 
 import argparse
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, cast, get_args
 
-from atalaya_serving import flag_values
 from atalaya_serving.batching import Batching, parse_batching
 from atalaya_serving.engines.base import Backend, Hint, Precision
 from atalaya_serving.errors import SettingsError
+from atalaya_serving.flag_values import boolean, channel_arguments, port, positive, seconds
 from atalaya_serving.policies import LATEST, VersionPolicy, parse_policy
 from atalaya_serving.tfs.flags import TfsSettings, add_flags, tfs_settings
 
@@ -92,10 +91,8 @@ class _Parser(argparse.ArgumentParser):
 def _flags() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m atalaya_serving", description=__doc__, allow_abbrev=False)
     ports = parser.add_argument_group("where it listens")
-    ports.add_argument("--port", type=flag_values.port, default=9000, help="gRPC port; 0 is off (default 9000)")
-    ports.add_argument(
-        "--rest_port", type=flag_values.port, default=8000, help="REST and /metrics port; 0 is off (default 8000)"
-    )
+    ports.add_argument("--port", type=port, default=9000, help="gRPC port; 0 is off (default 9000)")
+    ports.add_argument("--rest_port", type=port, default=8000, help="REST and /metrics port; 0 is off (default 8000)")
     ports.add_argument("--grpc_bind_address", default="127.0.0.1", help="default 127.0.0.1: this machine only")
     ports.add_argument("--rest_bind_address", default="127.0.0.1", help="default 127.0.0.1: this machine only")
     models = parser.add_argument_group("what it serves")
@@ -108,15 +105,13 @@ def _flags() -> argparse.ArgumentParser:
     )
     models.add_argument(
         "--file_system_poll_wait_seconds",
-        type=flag_values.seconds,
+        type=seconds,
         default=0.0,
         help="look for new versions; 0 is off (default)",
     )
     engine = parser.add_argument_group("how it computes")
     engine.add_argument("--target_device", help="an OpenVINO device (default CPU)")
-    engine.add_argument(
-        "--nireq", type=flag_values.positive, help="inferences side by side (default: what OpenVINO finds best)"
-    )
+    engine.add_argument("--nireq", type=positive, help="inferences side by side (default: what OpenVINO finds best)")
     engine.add_argument("--batch_size", help="fix the batch; 0 or auto leaves it free (default)")
     engine.add_argument("--shape", help='fix the shape: "(1,128,128,1)" or {"input": "(1,128,128,1)"}')
     engine.add_argument("--plugin_config", help="OpenVINO properties as JSON")
@@ -136,50 +131,50 @@ def _flags() -> argparse.ArgumentParser:
     limits = parser.add_argument_group("threads and limits")
     limits.add_argument(
         "--grpc_workers",
-        type=flag_values.positive,
+        type=positive,
         default=1,
         help="taken for OVMS' sake; one listener serves all calls here",
     )
     limits.add_argument(
         "--grpc_max_threads",
-        type=flag_values.positive,
+        type=positive,
         default=32,
         help="threads for calls other than inference (default 32)",
     )
     limits.add_argument(
         "--rest_workers",
-        type=flag_values.positive,
+        type=positive,
         default=8,
         help="taken for OVMS' sake; REST calls that block share one pool of threads here",
     )
     limits.add_argument("--grpc_channel_arguments", default="", help="a=1,b=2: arguments of the gRPC server")
     limits.add_argument(
         "--queue_size",
-        type=flag_values.positive,
+        type=positive,
         default=128,
         help="calls that may wait per version; more get RESOURCE_EXHAUSTED (default 128; not in OVMS)",
     )
     limits.add_argument(
         "--max_message_bytes",
-        type=flag_values.positive,
+        type=positive,
         default=DEFAULT_MAX_MESSAGE_BYTES,
         help="largest request, after decompression (default 64 MiB; not in OVMS)",
     )
     limits.add_argument(
         "--rest_max_requests",
-        type=flag_values.positive,
+        type=positive,
         default=256,
         help="REST requests at a time; more get 429; health and metrics are not counted (default 256; not in OVMS)",
     )
     limits.add_argument(
         "--rest_body_seconds",
-        type=flag_values.seconds,
+        type=seconds,
         default=30.0,
         help="time for a request's body, and a second more for each 32 KiB of it; then 408 (default 30; not in OVMS)",
     )
     limits.add_argument(
         "--drain_seconds",
-        type=flag_values.seconds,
+        type=seconds,
         default=30.0,
         help="time for accepted calls after SIGTERM (default 30; not in OVMS)",
     )
@@ -189,7 +184,7 @@ def _flags() -> argparse.ArgumentParser:
         nargs="?",
         const=True,
         default=True,
-        type=flag_values.boolean,
+        type=boolean,
         help="/metrics (default true)",
     )
     told.add_argument(
@@ -380,23 +375,6 @@ def _dimensions(shape: Any) -> tuple[int, ...]:
         return tuple(int(part) for part in parts if part.strip())
     except ValueError:
         raise ValueError(f"shape {shape!r} is not like (1,128,128,1)") from None
-
-
-def channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
-    """Read `a=1,b=x`. Raises SettingsError."""
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
-    for key, sign, _ in pairs:
-        if not sign:
-            raise SettingsError(f"--grpc_channel_arguments has {key!r} without a value; write {key}=VALUE.")
-    return tuple((key.strip(), _channel_value(key, value.strip())) for key, _, value in pairs)
-
-
-def _channel_value(key: str, text: str) -> int | str:
-    if not re.fullmatch(r"-?[0-9]+", text):
-        return text
-    if len(text) > 11 or not -(2**31) <= int(text) < 2**31:  # what gRPC keeps a number in
-        raise SettingsError(f"--grpc_channel_arguments has {key}={text[:40]}, which is beyond 32 bits; lower it.")
-    return int(text)
 
 
 def _json(flag: str, text: str) -> Any:

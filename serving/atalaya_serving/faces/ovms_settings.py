@@ -10,7 +10,8 @@ from atalaya_serving.errors import SettingsError
 from atalaya_serving.faces.ended import Ended
 from atalaya_serving.faces.ovms_config import CHANGES_ANSWERS, MetricsChoice, OvmsConfig, model_by_flags, read_config
 from atalaya_serving.faces.ovms_flags import EXIT_USAGE
-from atalaya_serving.settings import ModelSettings, Settings, channel_arguments
+from atalaya_serving.flag_values import channel_arguments
+from atalaya_serving.settings import ModelSettings, Settings
 from atalaya_serving.tfs.flags import TfsSettings
 from atalaya_spec.model_server import ModelServer
 

@@ -12,7 +12,8 @@ from atalaya_serving.engines.base import Backend
 from atalaya_serving.errors import SettingsError
 from atalaya_serving.faces.ended import Ended
 from atalaya_serving.faces.tfs_flags import EXIT_FAILED, Given
-from atalaya_serving.settings import ModelSettings, Settings, Tls, channel_arguments
+from atalaya_serving.flag_values import channel_arguments
+from atalaya_serving.settings import ModelSettings, Settings, Tls
 from atalaya_serving.tfs.flags import TfsSettings, read_batching_flags
 from atalaya_serving.tfs.messages import POOL, SslConfig
 from atalaya_serving.tfs.model_config import Configured, read_model_config, read_monitoring_path
