@@ -23,7 +23,8 @@ from atalaya_serving.wire import MOST_FIELDS, Cutter, Uncuttable
 CUT_FROM_BYTES = 32 << 10
 _CUT_INPUT_FROM_BYTES = 1 << 10
 _MOST_REST_BYTES = 1 << 20
-_INPUTS, _RAW_INPUTS, _CONTENTS_FIELD = 5, 7, 5
+_INPUTS = 5
+_RAW_INPUTS, _CONTENTS_FIELD = frozenset({7}), frozenset({5})
 _NO_REQUEST = "the message is no ModelInferRequest: it is cut short or no protobuf."
 _CONTENTS = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
@@ -61,16 +62,16 @@ def cut_request(message: bytes) -> WireRequest:
         if len(one) < _CUT_INPUT_FROM_BYTES:
             contents.append(None)
             return one
-        made = cutter.cut(one, frozenset({_CONTENTS_FIELD}))
-        contents.append(made.parts.get(_CONTENTS_FIELD))
+        made = cutter.cut(one, _CONTENTS_FIELD)
+        contents.append(next(iter(made.parts.values()), None))
         return made.rest
 
-    made = cutter.cut(memoryview(message), frozenset({_RAW_INPUTS}), {_INPUTS: cut_input})
+    made = cutter.cut(memoryview(message), _RAW_INPUTS, {_INPUTS: cut_input})
     if len(made.rest) > _MOST_REST_BYTES:
         raise InvalidRequest(
             f"the request has {len(made.rest)} bytes beside its tensors; send at most {_MOST_REST_BYTES}."
         )
-    raw = made.parts.get(_RAW_INPUTS, [])
+    raw = next(iter(made.parts.values()), [])
     return WireRequest(service_pb2.ModelInferRequest.FromString(bytes(made.rest)), raw, contents)
 
 

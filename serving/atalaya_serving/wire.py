@@ -48,48 +48,47 @@ class Cutter:
         From the first of the fields `stop` on, all the rest of the message is one part: it may have very many.
         """
         made, at, end = Cut(), 0, len(message)
+        rest, parts = made.rest, made.parts
         while at < end:
             start = at
-            number, kind, at = self.tag(message, at)
+            self._fields_left -= 1
+            if self._fields_left < 0:
+                raise Uncuttable
+            tag, at = varint(message, at)
+            number = tag >> 3
             if number in stop:
-                made.parts[number] = [message[start:]]
+                parts[number] = [message[start:]]
                 break
-            at, value_at = self.skip(message, at, kind)
-            if kind == DELIMITED and number in take:
-                made.parts.setdefault(number, []).append(message[value_at:at])
-            elif kind == DELIMITED and number in replace:
-                made.rest += delimited(number, replace[number](message[value_at:at]))
+            if tag & 7 != DELIMITED:
+                at = skip(message, at, tag & 7)
+                rest += message[start:at]
+                continue
+            length, begin = varint(message, at)
+            at = begin + length
+            if at > end:
+                raise Uncuttable
+            if number in take:
+                parts.setdefault(number, []).append(message[begin:at])
+            elif number in replace:
+                rest += delimited(number, replace[number](message[begin:at]))
             else:
-                made.rest += message[start:at]
+                rest += message[start:at]
         return made
 
-    def tag(self, message: memoryview, at: int) -> tuple[int, int, int]:
-        """Field number and kind at `at`, and where the value begins."""
-        self._fields_left -= 1
-        if self._fields_left < 0:
-            raise Uncuttable
-        tag, at = varint(message, at)
-        return tag >> 3, tag & 7, at
 
-    def skip(self, message: memoryview, at: int, kind: int) -> tuple[int, int]:
-        """Where the value that begins at `at` ends, and where its content begins."""
-        if kind == DELIMITED:
-            length, at = varint(message, at)
-            end, begin = at + length, at
-        elif kind == VARINT:
-            _, end = varint(message, at)
-            begin = at
-        elif kind in _FIXED:
-            end, begin = at + _FIXED[kind], at
-        else:  # a group, which proto3 does not know
-            raise Uncuttable
-        if end > len(message):
-            raise Uncuttable
-        return end, begin
+def skip(message: memoryview, at: int, kind: int) -> int:
+    """Where the number that begins at `at` ends. Raises Uncuttable."""
+    if kind == VARINT:
+        return varint(message, at)[1]
+    if kind not in _FIXED or at + _FIXED[kind] > len(message):  # a group, which proto3 does not know, or cut short
+        raise Uncuttable
+    return at + _FIXED[kind]
 
 
 def varint(message: memoryview, at: int) -> tuple[int, int]:
     """The number at `at` and where it ends. Raises Uncuttable."""
+    if at < len(message) and message[at] < 0x80:
+        return message[at], at + 1
     value = shift = 0
     for position in range(at, min(at + 10, len(message))):
         byte = message[position]
@@ -102,6 +101,8 @@ def varint(message: memoryview, at: int) -> tuple[int, int]:
 
 def delimited(number: int, content: Buffer) -> bytes:
     """A delimited field as it travels."""
+    if number < 16 and len(content) < 0x80:
+        return bytes((number << 3 | DELIMITED, len(content))) + content
     return b"".join((packed_varint(number << 3 | DELIMITED), packed_varint(len(content)), content))
 
 
