@@ -13,7 +13,7 @@ from atalaya_serving.benching.quantiles import latency
 from atalaya_serving.benching.records import Audit, Cell, Noise, Report, Sample, Start
 from atalaya_serving.benching.reports import load_markdown
 from atalaya_serving.benching.summary import rows
-from atalaya_serving.benching.writing import check_folder, write
+from atalaya_serving.benching.writing import results_in, write
 
 QUIET = Noise(0.0, 0.0, 0.5)
 CELL = Cell("ours", "v2-grpc", 4, 8)
@@ -130,5 +130,16 @@ def test_without_matplotlib_the_figures_are_still_written(tmp_path: Path) -> Non
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InvalidPlan, match="--out"):
-        check_folder(tmp_path / "file" / "below")
+    with pytest.raises(InvalidPlan, match="--out"), results_in(tmp_path / "file" / "below"):
+        pytest.fail("the work began")
+
+
+def test_a_benchmark_that_measured_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    with results_in(tmp_path / "out"):
+        assert (tmp_path / "out").is_dir()
+    assert not (tmp_path / "out").exists()
+    with results_in(tmp_path / "out"):
+        (tmp_path / "out" / "load.md").touch()
+    with results_in(tmp_path / "out"):
+        pass
+    assert (tmp_path / "out" / "load.md").exists()

@@ -107,10 +107,9 @@ def _run_load(args: argparse.Namespace) -> int:
     from atalaya_serving.benching.charts import load_charts
     from atalaya_serving.benching.load import LoadRun
     from atalaya_serving.benching.reports import load_markdown
-    from atalaya_serving.benching.writing import check_folder, write
+    from atalaya_serving.benching.writing import results_in, write
 
-    check_folder(args.out)
-    with tempfile.TemporaryDirectory(prefix="atalaya-bench-") as logs:
+    with results_in(args.out), tempfile.TemporaryDirectory(prefix="atalaya-bench-") as logs:
         run = LoadRun(_load_request(args, Path(logs)))
         try:
             run.measure(_tell(args))
@@ -144,10 +143,9 @@ def _run_thesis(args: argparse.Namespace) -> int:
     from atalaya_serving.benching.charts import thesis_charts
     from atalaya_serving.benching.thesis import ThesisRequest, ThesisRun
     from atalaya_serving.benching.thesis_tables import thesis_markdown
-    from atalaya_serving.benching.writing import check_folder, write
+    from atalaya_serving.benching.writing import results_in, write
 
-    check_folder(args.out)
-    with tempfile.TemporaryDirectory(prefix="atalaya-bench-") as work:
+    with results_in(args.out), tempfile.TemporaryDirectory(prefix="atalaya-bench-") as work:
         run = ThesisRun(
             ThesisRequest(
                 tiles=args.tiles,

@@ -1,7 +1,8 @@
 """Reports into a folder: JSON for programs, Markdown for people, charts where matplotlib is there."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 from atalaya_serving.benching.errors import InvalidPlan
 
 
-def check_folder(folder: Path) -> None:
-    """Make the folder before anything is measured. Raises InvalidPlan."""
+@contextmanager
+def results_in(folder: Path) -> Iterator[None]:
+    """Have the folder before anything is measured, and leave none that stayed empty. Raises InvalidPlan."""
+    was_there = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
@@ -18,6 +21,11 @@ def check_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InvalidPlan(f"{folder} cannot be written ({error.strerror}); name another folder with --out.") from error
+    try:
+        yield
+    finally:
+        if not was_there and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def write(folder: Path, name: str, report: Any, markdown: str, draw: Callable[[], Sequence[Path]]) -> list[Path]:
