@@ -24,6 +24,8 @@ TILE_PX, GSD_M = 128, 0.5
 TILE_M = TILE_PX * GSD_M
 CRS = "EPSG:32618"
 LEFT, TOP = 778_000.0, 2_053_000.0
+FIJI = ("EPSG:32760", 819_000.0, 8_145_000.0)
+"""Another CRS, LEFT and TOP, on Taveuni: the antimeridian goes through a town of 30 columns."""
 
 MANIFEST = {
     "name": "haiti-damage",
@@ -215,12 +217,14 @@ SCENE_ROWS, SCENE_COLS = 6, 8
 
 @dataclass(frozen=True)
 class Site:
-    """A running dashboard. `town` is an assessment of 30 × 30 tiles, `scene` one of a GeoTIFF that was really read."""
+    """A running dashboard. `town` is an assessment of 30 × 30 tiles, `scene` one of a GeoTIFF that was really read,
+    `across` one like the town across the antimeridian."""
 
     url: str
     home: Path
     town: str
     scene: str
+    across: str
 
 
 class FakeServer:

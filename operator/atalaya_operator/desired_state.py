@@ -43,6 +43,7 @@ def revision(model: InferenceModel, decisions: Decisions, platform: Platform) ->
         versions=decisions.versions,
         template=pod_template(parts, digest),
         ports=service_ports(spec, engine),
+        metrics_port=server.rest_port,
         metrics_path=server.metrics_path,
         reads_a_store=spec.model.uri.scheme != "pvc",
         most_replicas=decisions.most_replicas,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from atalaya_operator.desired_state import model_objects, revision, revision_objects
+from atalaya_operator.endpoints import endpoints
 from atalaya_operator.manifests.autoscaler import lacking
 from atalaya_operator.manifests.subject import Subject
 from atalaya_operator.names import selector
@@ -16,6 +17,7 @@ from atalaya_operator.platform import Platform
 from atalaya_operator.revision import Decisions, Manifest, PinnedVersion, Revision
 from atalaya_operator.yaml_text import as_yaml
 from atalaya_spec.inference_model import API_VERSION, KIND, InferenceModel
+from atalaya_spec.inference_model_status import Endpoints
 from atalaya_spec.problems import Problem, one_of
 
 CREATED, CHANGED, UNCHANGED, REMOVED = "created", "changed", "unchanged", "removed"
@@ -39,6 +41,7 @@ class Plan:
     revision: Revision
     objects: tuple[Manifest, ...]
     notes: tuple[Problem, ...]
+    endpoints: Endpoints
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def plan(model: InferenceModel, platform: Platform, wanted: Wanted, uid: str = "
     one = revision(model, Decisions(tuple(map(PinnedVersion, versions)), device), platform)
     subject = Subject(model, uid)
     objects = (*model_objects(subject, one), *revision_objects(subject, one, platform))
-    return Plan(model, one, objects, (*notes, *lacking(model, platform)))
+    return Plan(model, one, objects, (*notes, *lacking(model, platform)), endpoints(subject, one))
 
 
 def serving_versions(live: Manifest | None) -> tuple[int, ...]:

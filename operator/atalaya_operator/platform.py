@@ -4,7 +4,8 @@ Read once at start; a change of it may change every pod, and so is an administra
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from typing import Self
 
 from atalaya_spec.errors import UsageError
@@ -24,7 +25,8 @@ class Platform:
     openvino_repository: str = "openvino/model_server"
     tensorflow_repository: str = "tensorflow/serving"
     atalaya_repository: str = "atalaya/serving"
-    atalaya_version: str = "0.1.0"
+    atalaya_version: str = field(default_factory=lambda: version("atalaya"))
+    """The tag of our own image; the operator's own version, so that both come from one release."""
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
     prometheus_url: str = ""

@@ -60,6 +60,7 @@ class Revision:
     versions: tuple[PinnedVersion, ...]
     template: Manifest = field(repr=False)
     ports: tuple[ServicePort, ...] = ()
+    metrics_port: int = 0
     metrics_path: str = ""
     reads_a_store: bool = True
     """Whether its pods call a store on the network."""

@@ -50,7 +50,9 @@ class Endpoints:
 
     kserve_v2: str | None = described("gRPC of KServe v2.", _text("host:port"), default=None)
     tensorflow_serving: str | None = described("gRPC of TensorFlow Serving.", _text("host:port"), default=None)
-    metrics: str | None = described("Where Prometheus scrapes.", _text("URL"), default=None)
+    metrics: str | None = described(
+        "Where Prometheus scrapes each pod: port and path.", _text("port and path"), default=None
+    )
 
 
 @dataclass(frozen=True)

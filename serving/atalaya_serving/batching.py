@@ -6,8 +6,9 @@ fit the others, or is larger than a batch may be, runs by itself.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,20 @@ class Batching:
     def padded(self, rows: int) -> int:
         """The size in which a batch of `rows` runs."""
         return next((size for size in self.allowed_rows if size >= rows), rows)
+
+
+def parse_batching(raw: Any) -> Batching | None:
+    """Read a config entry's `{"max_size": 8, "timeout_seconds": 0.002}`. Raises ValueError that says what is wrong."""
+    if raw is None:
+        return None
+    if not isinstance(raw, Mapping) or not raw.keys() <= {"max_size", "timeout_seconds"}:
+        raise ValueError('batching is not an object such as {"max_size": 8, "timeout_seconds": 0.002}')
+    size, wait = raw.get("max_size"), raw.get("timeout_seconds", 0)
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError("batching needs max_size, a positive integer")
+    if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait < 3600:
+        raise ValueError("batching's timeout_seconds is no number of seconds below an hour")
+    return Batching(size, float(wait))
 
 
 def can_batch(model: LoadedModel) -> bool:

@@ -61,7 +61,7 @@ def cut_request(message: bytes) -> WireRequest:
         if len(one) < _CUT_INPUT_FROM_BYTES:
             contents.append(None)
             return one
-        made = cutter.cut(one, frozenset({_CONTENTS_FIELD}), {})
+        made = cutter.cut(one, frozenset({_CONTENTS_FIELD}))
         contents.append(made.parts.get(_CONTENTS_FIELD))
         return made.rest
 

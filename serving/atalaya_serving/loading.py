@@ -1,10 +1,11 @@
 """How a version comes into service: its files identified, compiled by the engine, held against its manifest, queued."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from atalaya_serving.batching import BatchingExecutor, can_batch
+from atalaya_serving.batching import Batching, BatchingExecutor, can_batch
 from atalaya_serving.budget import MESSAGES_HELD, ByteBudget
 from atalaya_serving.engines.base import Engine, LoadedModel, LoadOptions
 from atalaya_serving.errors import ModelLoadFailed
@@ -12,6 +13,8 @@ from atalaya_serving.executor import Executor
 from atalaya_serving.served import ServedVersion, check_manifest, identify
 from atalaya_serving.settings import ModelSettings, Settings
 from atalaya_serving.stats import VersionStats
+
+_log = logging.getLogger(__name__)
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 
@@ -36,7 +39,7 @@ class Loader:
         model = self._engine.load(folder, options)
         if identity.manifest is not None:
             check_manifest(identity.manifest, model, folder)
-        executor = _executor(f"{settings.name}-{number}", model, self._settings, self._budget)
+        executor = self._executor(f"{settings.name}-{number}", model, settings.batching or self._settings.tfs.batching)
         return ServedVersion(
             settings.name,
             number,
@@ -48,12 +51,13 @@ class Loader:
             self._settings.tfs.derive_signatures,
         )
 
-
-def _executor(name: str, model: LoadedModel, settings: Settings, budget: ByteBudget) -> Executor:
-    batching = settings.tfs.batching
-    if batching is None or not can_batch(model):
-        return Executor(name, model.slots, settings.queue_size, budget)
-    return BatchingExecutor(name, model.slots, batching.max_enqueued or settings.queue_size, batching, budget)
+    def _executor(self, name: str, model: LoadedModel, batching: Batching | None) -> Executor:
+        queue_size = self._settings.queue_size
+        if batching is not None and can_batch(model):
+            return BatchingExecutor(name, model.slots, batching.max_enqueued or queue_size, batching, self._budget)
+        if batching is not None:
+            _log.warning("%s gathers no batches: the first dimension of a tensor of the model is fixed", name)
+        return Executor(name, model.slots, queue_size, self._budget)
 
 
 def load_options(model: ModelSettings, settings: Settings) -> LoadOptions:

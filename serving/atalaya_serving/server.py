@@ -34,7 +34,7 @@ from atalaya_serving.rest_v2 import RestService, application
 from atalaya_serving.settings import Settings
 from atalaya_serving.stats import VersionStats
 from atalaya_serving.tfs.api import TfsApi
-from atalaya_serving.tfs.grpc_service import add_services
+from atalaya_serving.tfs.grpc_service import add_fast_services
 from atalaya_serving.tfs.labels import LabelTable
 from atalaya_serving.tfs.model_config import read_model_config, read_monitoring_path
 from atalaya_serving.tfs.rest_service import TfsRest
@@ -130,7 +130,7 @@ class Server:
         return [
             partial(add_v2, service=InferenceService(self.dataplane)),
             partial(add_health, health=Health(self.dataplane)),
-            partial(add_services, api=self.tfs),
+            partial(add_fast_services, api=self.tfs),
         ]
 
     def rest_routes(self) -> list[Route]:

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, cast, get_args
 
+from atalaya_serving.batching import Batching, parse_batching
 from atalaya_serving.engines.base import Backend, Hint, Precision
 from atalaya_serving.errors import SettingsError
 from atalaya_serving.policies import LATEST, VersionPolicy, parse_policy
@@ -33,6 +34,7 @@ class ModelSettings:
     batch_size: int | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
+    batching: Batching | None = None
     unsupported: str = ""
     """What is asked for that would change its answers and is not done here: then no version of it may serve."""
 
@@ -287,16 +289,9 @@ def models_from_config(path: Path) -> tuple[ModelSettings, ...]:
 
 
 _MODEL_KEYS = (
-    "name",
-    "base_path",
-    "model_version_policy",
-    "target_device",
-    "nireq",
-    "batch_size",
-    "shape",
-    "plugin_config",
-    "backend",
-)
+    "name", "base_path", "model_version_policy", "target_device", "nireq", "batch_size", "shape", "plugin_config",
+    "backend", "batching",
+)  # fmt: skip
 
 
 def model_of_entry(entry: Mapping[str, Any], where: str, relative_to: Path) -> ModelSettings:
@@ -319,6 +314,7 @@ def model_of_entry(entry: Mapping[str, Any], where: str, relative_to: Path) -> M
             batch_size=_batch_size(entry.get("batch_size")),
             shapes=_shapes(entry.get("shape")),
             properties=_properties(entry.get("plugin_config")),
+            batching=parse_batching(entry.get("batching")),
         )
     except (ValueError, TypeError, AttributeError, argparse.ArgumentTypeError) as error:
         raise SettingsError(f"{where}: {error}; correct it.") from error

@@ -4,8 +4,9 @@ upb would copy a tensor twice (into its arena, then out as bytes), which at 1 Mi
 call; and a million strings take it longer than all other callers can wait. Cutting takes a bounded time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 MOST_FIELDS = 4096
 VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
@@ -26,6 +27,7 @@ class Cut:
 
 Buffer = bytes | bytearray | memoryview
 Replace = Callable[[memoryview], Buffer]
+_NOTHING: Mapping[int, Replace] = MappingProxyType({})
 
 
 class Cutter:
@@ -34,12 +36,24 @@ class Cutter:
     def __init__(self) -> None:
         self._fields_left = MOST_FIELDS
 
-    def cut(self, message: memoryview, take: frozenset[int], replace: dict[int, Replace]) -> Cut:
-        """Take out the delimited fields `take`; put what `replace` makes of a field in its place. Raises Uncuttable."""
+    def cut(
+        self,
+        message: memoryview,
+        take: frozenset[int],
+        replace: Mapping[int, Replace] = _NOTHING,
+        stop: frozenset[int] = frozenset(),
+    ) -> Cut:
+        """Take out the delimited fields `take`; put what `replace` makes of a field in its place. Raises Uncuttable.
+
+        From the first of the fields `stop` on, all the rest of the message is one part: it may have very many.
+        """
         made, at, end = Cut(), 0, len(message)
         while at < end:
             start = at
             number, kind, at = self.tag(message, at)
+            if number in stop:
+                made.parts[number] = [message[start:]]
+                break
             at, value_at = self.skip(message, at, kind)
             if kind == DELIMITED and number in take:
                 made.parts.setdefault(number, []).append(message[value_at:at])

@@ -8,7 +8,7 @@ import pytest
 
 from atalaya_operator.manifests.subject import Subject
 from atalaya_operator.names import FIELD_MANAGER
-from builders_operator import CASES
+from builders_operator import CASES, Case
 from cluster.access import Cluster
 from cluster.crd import install_crds
 from cluster.errors import ClusterFault
@@ -74,6 +74,30 @@ def test_a_pod_that_is_not_restricted_would_be_refused_there(cluster: Cluster, r
            "spec": {"containers": [{"name": "c", "image": "i"}]}}  # fmt: skip
     with pytest.raises((ClusterFault, AssertionError), match="violates PodSecurity"):
         dry_run(cluster, [bad])
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "node"),
+    [
+        pytest.param("openvino", "gpu.intel.com/xe", "fake-intel-gpu", id="intel-gpu"),
+        pytest.param("openvino", "npu.intel.com/accel", "fake-intel-npu", id="intel-npu"),
+        pytest.param("tensorflow", "nvidia.com/gpu", "fake-nvidia-gpu", id="nvidia-gpu"),
+    ],
+)
+def test_a_models_pods_are_placed_on_a_node_with_its_device_and_its_service_finds_them(
+    cluster: Cluster, namespace: str, engine: str, device: str, node: str
+) -> None:
+    case = Case({"engine": engine, "devices": [device]})
+    cluster.apply(*(in_namespace(one, namespace) for one in case.objects()))
+    cluster.wait(f"deployment/{case.revision.name}", "condition=Available", namespace)
+    (pod,) = cluster.get("pods", namespace)["items"]
+    assert pod["spec"]["nodeName"] == node
+    (endpoints, *_) = [
+        one
+        for one in cluster.get("endpointslices", namespace)["items"]
+        if one["metadata"]["labels"]["kubernetes.io/service-name"] == "haiti-damage"
+    ]
+    assert [one["targetRef"]["name"] for one in endpoints["endpoints"]] == [pod["metadata"]["name"]]
 
 
 def test_applying_the_same_objects_again_changes_nothing(cluster: Cluster, restricted: str) -> None:

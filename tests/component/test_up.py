@@ -1,5 +1,6 @@
 """`atalaya up` with the real server: it serves, says what it does not do, restarts, and leaves nothing behind."""
 
+import json
 import os
 import re
 import signal
@@ -108,9 +109,11 @@ def test_it_serves_files_without_a_cluster_and_ends_cleanly_on_ctrl_c(tmp_path: 
         children = running.children()
         told = running.errors.read_text()
         assert "spec.replicas: 2 replicas need a cluster; one process serves here." in told
-        assert "spec.batching: batches are not gathered here" in told
+        assert "spec.batching" not in told
+        config = json.loads((running.home / "run" / f"up-{running.process.pid}" / "models.json").read_text())
+        (entry,) = config["model_config_list"]
+        assert entry["config"]["batching"] == {"max_size": 8, "timeout_seconds": 0}
         assert f"127.0.0.1:{running.grpc_port}" in running.out.read_text()
-        assert (running.home / "run" / f"up-{running.process.pid}" / "models.json").is_file()
 
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(timeout=30) == 0

@@ -12,10 +12,7 @@ from atalaya_dashboard.cells import cells_of
 from atalaya_dashboard.data import MapData, load_map
 from atalaya_dashboard.placement import bounds_near, cell_rings, in_one_piece, label_point, middle_of, near, wrapped
 from atalaya_serving.store import Store
-from builders_dashboard import a_town, a_truth, an_assessed_town
-
-FIJI = ("EPSG:32760", 819_000.0, 8_145_000.0)
-"""Taveuni: the antimeridian goes through a town of 30 tiles."""
+from builders_dashboard import FIJI, a_town, a_truth, an_assessed_town
 
 
 @pytest.fixture

@@ -153,6 +153,32 @@ def test_an_autoscaler_owns_the_replicas() -> None:
     assert (scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]) == (2, 5)  # eight wanted, five free
 
 
+@pytest.mark.parametrize(
+    ("engine", "query"),
+    [
+        ("openvino", 'ovms_request_time_us_bucket{name="m",namespace="default"}[1m]))) / 1000 >= 0) or vector(0)'),
+        ("tensorflow", 'latency_bucket{model_name="m",namespace="default"}[1m]))) / 1000 >= 0) or vector(0)'),
+        ("atalaya", 'atalaya_request_seconds_bucket{model="m",namespace="default"}[1m]))) * 1000 >= 0) or vector(0)'),
+    ],
+)
+def test_a_latency_is_compared_in_milliseconds_whatever_the_engine_counts_in(engine: str, query: str) -> None:
+    scaling = {"max": 3, "latencyP95": "500us"}
+    case = Case({"engine": engine, "scaling": scaling}, platform=WITH_MONITORING, name="m")
+    (scaler,) = of_kind(case.objects(), "ScaledObject")
+    (trigger,) = scaler["spec"]["triggers"]
+    assert trigger["metricType"] == "Value"  # more replicas do not share a latency
+    assert trigger["metadata"]["threshold"] == "0.5"
+    assert trigger["metadata"]["query"].endswith(query)
+
+
+@pytest.mark.parametrize(("engine", "series"), [("openvino", "ovms_streams"), ("atalaya", "atalaya_queue_depth")])
+def test_a_servers_own_queue_is_shared_by_its_replicas(engine: str, series: str) -> None:
+    case = Case({"engine": engine, "scaling": {"max": 3, "queue": {"length": 8}}}, platform=WITH_MONITORING)
+    (trigger,) = of_kind(case.objects(), "ScaledObject")[0]["spec"]["triggers"]
+    assert series in trigger["metadata"]["query"]
+    assert (trigger["metricType"], trigger["metadata"]["threshold"]) == ("AverageValue", "8")
+
+
 def test_without_keda_a_model_runs_with_its_fewest_replicas_and_the_reason_is_told() -> None:
     model = inference_model(scaling={"min": 2, "max": 4, "concurrency": 4})
     one = revision(model, Decisions((PinnedVersion(3),), "cpu"), PLAIN)

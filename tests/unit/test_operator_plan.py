@@ -85,6 +85,7 @@ def test_json_is_one_object(capsys) -> None:
     assert one["revision"].startswith("openvino-intel-gpu-")
     assert (one["device"], one["versions"]) == ("gpu.intel.com/xe", [3])
     assert one["objects"][0]["kind"] == "ServiceAccount"
+    assert one["endpoints"] == {"kserveV2": "openvino-intel-gpu.default.svc:9000", "metrics": ":8000/metrics"}
 
 
 def test_a_file_with_problems_is_not_planned_and_all_of_them_are_told(capsys) -> None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ import pytest
 from atalaya_serving import batching
 from atalaya_serving.batching import Batching, BatchingExecutor
 from atalaya_serving.datatypes import Encoded
+from atalaya_serving.engines.base import LoadOptions, TensorSpec
 from atalaya_serving.errors import DeadlineExpired, InvalidRequest, SettingsError
 from atalaya_serving.executor import NO_DEADLINE, Job, Outcome
-from atalaya_serving.settings import parse_settings
+from atalaya_serving.repository import ModelRepository
+from atalaya_serving.settings import ModelSettings, Settings, parse_settings
+from builders_serving import FakeEngine, FakeModel, fake_version
 
 
 class Doubling:
@@ -215,3 +219,25 @@ def test_wrong_parameters_are_told(tmp_path: Path, text: str, message: str) -> N
 def test_a_parameters_file_without_batching_is_told() -> None:
     with pytest.raises(SettingsError, match="without --enable_batching does nothing"):
         parse_settings(["--model_repository", "m", "--batching_parameters_file", "b"])
+
+
+@pytest.mark.parametrize("width", [-1, 4], ids=["free batch", "fixed batch"])
+def test_each_model_has_its_own_batching_where_its_batch_is_free(
+    width: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Engine(FakeEngine):
+        def load(self, folder: Path, options: LoadOptions) -> FakeModel:
+            x = TensorSpec("x", "FP32", (width, 4), ((0, -1), (4, 4)))
+            return FakeModel([x], [replace(x, name="y")], super().load(folder, options).slots)
+
+    for name in ("gathered", "plain"):
+        fake_version(tmp_path, name, 1)
+    wanted = ModelSettings("gathered", tmp_path / "gathered", batching=Batching(8, 0.002))
+    models = ModelRepository(Settings((wanted, ModelSettings("plain", tmp_path / "plain"))), Engine())
+    models.start()
+    try:
+        gathers = {one.name: isinstance(one.executor, BatchingExecutor) for one in models.served()}
+    finally:
+        models.stop()
+    assert gathers == {"gathered": width == -1, "plain": False}
+    assert ("gathers no batches" in caplog.text) == (width != -1)

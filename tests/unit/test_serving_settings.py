@@ -10,6 +10,7 @@ from atalaya_serving.errors import SettingsError
 from atalaya_serving.policies import ALL, LATEST, VersionPolicy, parse_policy
 from atalaya_serving.settings import models_from_config, parse_settings
 
+_BATCHING = '{"model_config_list":[{"config":{"name":"a","base_path":"b","batching":%s}}]}'
 ONE = ["--model_name", "m", "--model_path", "/models/m"]
 
 
@@ -99,6 +100,10 @@ def test_the_config_file_is_ovms_and_relative_to_itself(tmp_path: Path) -> None:
         pytest.param("{", "is no config file", id="no JSON"),
         pytest.param('{"model_config_list":[{"config":5}]}', "a config is 5, not an object", id="a number for a model"),
         pytest.param("[" * 100_000, "no config file", id="deep"),
+        pytest.param(_BATCHING % "8", "batching is not an object such as", id="batching is a number"),
+        pytest.param(_BATCHING % '{"max_size": 0}', "max_size, a positive integer", id="no batch"),
+        pytest.param(_BATCHING % '{"maxSize": 8}', "batching is not an object such as", id="another key"),
+        pytest.param(_BATCHING % '{"max_size": 8, "timeout_seconds": -1}', "no number of seconds", id="negative wait"),
         pytest.param('{"model_config_list":[{"config":{"name":"a"}}]}', "lacks name or base_path", id="no path"),
         pytest.param(
             '{"model_config_list":[{"config":{"name":"a","base_path":"b","nirek":1}}]}',

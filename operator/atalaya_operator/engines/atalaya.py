@@ -48,7 +48,7 @@ class Atalaya:
         return {
             "concurrency": total(f"atalaya_requests_in_flight{chosen}"),
             "queue": total(f"atalaya_queue_depth{chosen}"),
-            "latencyP95": p95(f"atalaya_request_seconds_bucket{chosen}"),
+            "latencyP95": p95(f"atalaya_request_seconds_bucket{chosen}", "* 1000"),
         }[signal]
 
 

@@ -69,7 +69,7 @@ class Engine(Protocol):
         ...
 
     def signal(self, signal: str, labels: Mapping[str, str]) -> str:
-        """PromQL of `concurrency`, `latencyP95` in seconds, or `queue`, over all pods with these labels.
+        """PromQL of `concurrency`, `latencyP95` in milliseconds, or `queue`, over all pods with these labels.
 
         `labels` has `model` and `namespace`. Raises KeyError for what the engine does not measure.
         """
@@ -86,7 +86,9 @@ def total(series: str) -> str:
     return f"sum({series}) or vector(0)"
 
 
-def p95(buckets: str, per_second: int = 1) -> str:
-    """The 95th percentile in seconds of a histogram with `per_second` units a second; 0 while there are no calls."""
-    quantile = f"histogram_quantile(0.95, sum by (le) (rate({buckets}[1m])))"
-    return f"({quantile}{f' / {per_second}' if per_second != 1 else ''} >= 0) or vector(0)"
+def p95(buckets: str, to_milliseconds: str) -> str:
+    """The 95th percentile of a histogram in milliseconds; 0 while there are no calls.
+
+    Autoscalers count in thousandths of a unit, so that in seconds anything below a millisecond would be nothing.
+    """
+    return f"(histogram_quantile(0.95, sum by (le) (rate({buckets}[1m]))) {to_milliseconds} >= 0) or vector(0)"

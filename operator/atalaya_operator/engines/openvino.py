@@ -47,7 +47,7 @@ class OpenVino:
         return {
             "concurrency": total(running),
             "queue": total(f"clamp_min({running} - ovms_streams{chosen}, 0)"),
-            "latencyP95": p95(f"ovms_request_time_us_bucket{chosen}", 1_000_000),
+            "latencyP95": p95(f"ovms_request_time_us_bucket{chosen}", "/ 1000"),
         }[signal]
 
 

@@ -53,7 +53,7 @@ class TensorFlow:
         return {
             # It counts no calls in flight; by Little's law they are the seconds spent on calls in each second.
             "concurrency": total(f"rate({latency}_sum{chosen}[1m]) / 1000000"),
-            "latencyP95": p95(f"{latency}_bucket{chosen}", 1_000_000),
+            "latencyP95": p95(f"{latency}_bucket{chosen}", "/ 1000"),
         }[signal]
 
 

@@ -78,7 +78,7 @@ def _measured(subject: Subject, scaling: Scaling) -> _Measured:
     if scaling.concurrency:
         return _Measured(engine.signal(signal, labels), scaling.concurrency, True)
     assert scaling.latency_p95  # exactly one signal is set: the rules say so
-    return _Measured(engine.signal(signal, labels), scaling.latency_p95.seconds, False)
+    return _Measured(engine.signal(signal, labels), scaling.latency_p95.seconds * 1000, False)
 
 
 def _trigger(measured: _Measured, prometheus_url: str) -> Manifest:

@@ -202,11 +202,13 @@ def _tell(args: argparse.Namespace) -> Callable[[str], None]:
 def _print(args: argparse.Namespace, report: Any, markdown: str, files: list[Path]) -> None:
     from dataclasses import asdict
 
-    if args.json:
+    wrote = "wrote " + ", ".join(map(str, files))
+    if not args.json:
+        print(f"{markdown}\n{wrote}")
+    elif report.complete:
         print(json.dumps(asdict(report)))
-        return
-    print(markdown)
-    print("wrote " + ", ".join(map(str, files)))
+    else:  # stdout is for what ended it
+        print(wrote, file=sys.stderr)
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -92,12 +92,15 @@ def _tell(one: Any, what: str) -> None:
 
 
 def _report(one: Any) -> dict[str, Any]:
+    from atalaya_operator.schema import plain
+
     return {
         "name": one.model.name,
         "revision": one.revision.name,
         "image": one.revision.image,
         "device": one.revision.device,
         "versions": [version.number for version in one.revision.versions],
+        "endpoints": plain(one.endpoints),
         "notes": [asdict(note) for note in one.notes],
     }
 

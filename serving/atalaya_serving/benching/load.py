@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 
 from atalaya_serving.benching.driving import Driven, Limits, drive
-from atalaya_serving.benching.errors import InvalidPlan, NothingMeasured
+from atalaya_serving.benching.errors import CallFailed, InvalidPlan, NothingMeasured
 from atalaya_serving.benching.finding import Wanted
 from atalaya_serving.benching.inputs import InputSpec
 from atalaya_serving.benching.machine import about_machine
@@ -79,10 +79,7 @@ class LoadRun:
         plan = self.request.plan
         made, driven = sample(target, cell, request, number, Limits(plan.seconds, plan.requests, cell.rate))
         if not driven.latencies:
-            raise NothingMeasured(
-                f"{cell.server} answered nothing over {cell.protocol}, batch {cell.batch}, {cell.concurrency} in"
-                f" flight: {driven.first_error or f'no answer within {plan.seconds:g} s, give more --seconds.'}"
-            )
+            _check_lives(target, cell, driven.first_error)
         self.samples.append(made)
         self.latencies.setdefault(cell, []).extend(driven.latencies)
         return made
@@ -109,6 +106,17 @@ def sample(target: Target, cell: Cell, request: bytes, number: int, limits: Limi
         noise=usage.noise,
     )
     return made, driven
+
+
+def _check_lives(target: Target, cell: Cell, first_error: str) -> None:
+    """Too much load is a result; a server that answers nothing at rest either ends it. Raises NothingMeasured."""
+    try:
+        target.warm_up(cell.protocol, cell.batch, calls=1)
+    except CallFailed as error:
+        raise NothingMeasured(
+            f"{cell.server} answered nothing over {cell.protocol}, batch {cell.batch}, {cell.concurrency} in flight,"
+            f" nor a single call after: {first_error}"
+        ) from error
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def _row(cell: Cell, own: Sequence[Sample], latencies: Sequence[float]) -> Row:
     unsent = sum(one.unsent for one in own)
     marks = [*noise.marks]
     marks += [f"{errors} errors"] if errors else []
-    marks += ["overloaded"] if unsent else []
+    marks += ["overloaded"] if unsent or any(not one.requests for one in own) else []
     return Row(
         cell=cell,
         rounds=len(own),

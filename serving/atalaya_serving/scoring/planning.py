@@ -16,8 +16,9 @@ from atalaya_serving.scoring.errors import AreaUnreadable, SceneUnreadable
 from atalaya_serving.scoring.grid import Grid, bounds_wgs84, plan_grid
 from atalaya_serving.scoring.limits import refuse_extent, refuse_pixels
 from atalaya_serving.scoring.regions import check_area, check_mask
-from atalaya_serving.scoring.scene import SceneFile, file_size, open_scene, plan_stretch
+from atalaya_serving.scoring.scene import SceneFile, file_size, open_scene
 from atalaya_serving.scoring.tiles import ReadPlan
+from atalaya_serving.scoring.values import plan_stretch, sample, value_warnings
 from atalaya_serving.store.records import Assessment, Scene
 from atalaya_spec.manifest import Manifest
 
@@ -55,7 +56,9 @@ def plan_scene(choice: SceneChoice, manifest: Manifest) -> Plan:
         warnings += check_area(choice.area, scene, grid, manifest.output.min_valid_share)
     if choice.mask is not None:
         warnings += check_mask(choice.mask, scene, grid)
-    stretch = plan_stretch(scene, bands, told.stretch_percentiles, choice.scale)
+    values = sample(scene, bands)
+    stretch = plan_stretch(scene, values, told.stretch_percentiles, choice.scale)
+    warnings += value_warnings(scene, values)
     if grid.source_gsd_m > told.gsd_m * _COARSER and grid.geometry.warped:
         warnings.append(
             f"{scene.path} has {grid.source_gsd_m:.2f} m a pixel and {manifest.name} was trained on {told.gsd_m:g} m: "

@@ -34,6 +34,8 @@ class Reason(StrEnum):
     MASKED = "masked"
     OUTSIDE = "outside the area"
     UNREADABLE = "unreadable"
+    CONSTANT = "constant"
+    """All its pixels show the model one value: fill, saturation or a lost band, but nothing to judge."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,11 @@ class TileReader:
         tiles = _as_tiles(image, self._tile)[keep]
         if usable is not None:
             _fill(tiles, _as_tiles(usable[..., None], self._tile)[keep][..., 0])
+        constant = _constant(tiles)
+        if constant.any():
+            flags = np.zeros(chunk.shape, bool)
+            flags[keep] = constant
+            refused[Reason.CONSTANT], keep, tiles = flags, keep & ~flags, tiles[~constant]
         places = {reason: _places(chunk, flags & wanted) for reason, flags in refused.items() if (flags & wanted).any()}
         row, col = _places(chunk, keep)
         return ChunkTiles(tiles, row, col, places, image, valid, chunk, seconds)
@@ -218,6 +225,15 @@ def _fill(tiles: Bytes, usable: Flags) -> None:
     for index in np.flatnonzero(~usable.all(axis=(1, 2))):
         known = usable[index]
         tiles[index][~known] = np.rint(tiles[index][known].mean(axis=0)).astype(np.uint8)
+
+
+def _constant(tiles: Bytes) -> Flags:
+    """Which tiles have one value everywhere. A look at the diagonal leaves few to look at in full."""
+    along = np.arange(tiles.shape[1])
+    diagonal = tiles[:, along, along]
+    found: Flags = (diagonal == diagonal[:, :1]).all(axis=(1, 2))
+    found[found] = (tiles[found] == tiles[found][:, :1, :1]).all(axis=(1, 2, 3))
+    return found
 
 
 def _places(chunk: Chunk, flags: Flags) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:

@@ -235,7 +235,7 @@ def test_options_that_make_no_sense_are_refused(bench, scene: Path, options: lis
 def test_a_tiles_pixels_are_those_the_model_saw(bench, tmp_path: Path) -> None:
     values = steps().astype(np.uint16) * 9
     values[: TILE // 3, :TILE] = 0
-    result = bench.assess(write_scene(tmp_path / "s.tif", values[:-20, :-20], nodata=0))
+    result = bench.assess(write_scene(tmp_path / "s.tif", values[:-20, :-20], nodata=0), scale=(0.0, 2295.0))
     table = bench.store.tiles(result.assessment.id)
     record = bench.store.scenes()[0]
     for row, col, probability in zip(table.row, table.col, table.probability, strict=True):
