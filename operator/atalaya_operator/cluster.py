@@ -77,11 +77,16 @@ class Cluster:
             raise ObjectRefused(f"{told}: there is no namespace {metadata['namespace']}; create it.")
         return dict(made.to_dict())
 
-    def deployments(self, namespace: str, model: str) -> list[str]:
-        """The names of a model's Deployments: one a revision."""
-        resource = self._resource("apps/v1", "Deployment")
+    def names(self, api_version: str, kind: str, namespace: str, model: str) -> list[str]:
+        """The names of a model's objects of a kind; none where the cluster does not know the kind."""
+        if not self._knows(api_version, kind):
+            return []
+        resource = self._resource(api_version, kind)
         labels = ",".join(f"{key}={value}" for key, value in selector(model).items())
-        found = _asked(lambda: resource.get(namespace=namespace, label_selector=labels), f"Deployments of {model}")
+        found = _asked(
+            lambda: resource.get(namespace=namespace, label_selector=labels, _request_timeout=_TIMEOUT_SECONDS),
+            f"{kind} of {model}",
+        )
         return [] if found is None else [one["metadata"]["name"] for one in found.to_dict()["items"]]
 
     def _knows(self, api_version: str, kind: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from atalaya_operator.desired_state import model_objects, revision, revision_objects
 from atalaya_operator.endpoints import endpoints
+from atalaya_operator.kinds import OWNED
 from atalaya_operator.manifests.autoscaler import lacking
 from atalaya_operator.manifests.subject import Subject
 from atalaya_operator.names import selector
@@ -59,7 +60,7 @@ class Seen(Protocol):
 
     def get(self, api_version: str, kind: str, namespace: str, name: str) -> Manifest | None: ...
     def trial(self, manifest: Manifest) -> Manifest: ...
-    def deployments(self, namespace: str, model: str) -> list[str]: ...
+    def names(self, api_version: str, kind: str, namespace: str, model: str) -> list[str]: ...
 
 
 def plan(model: InferenceModel, platform: Platform, wanted: Wanted, uid: str = "") -> Plan:
@@ -85,7 +86,7 @@ def live_model(seen: Seen, model: InferenceModel) -> Manifest | None:
 
 
 def changes(planned: Plan, seen: Seen) -> Iterator[Change]:
-    """What applying a plan would do to each object, and which revisions would go after it."""
+    """What applying a plan would do to each object, and which objects would go after it."""
     for manifest in planned.objects:
         metadata = manifest["metadata"]
         kind, name = manifest["kind"], metadata["name"]
@@ -100,10 +101,12 @@ def changes(planned: Plan, seen: Seen) -> Iterator[Change]:
             yield Change(kind, name, CHANGED, difference)
         else:
             yield Change(kind, name, UNCHANGED)
+    kept = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in planned.objects}
     namespace = Subject(planned.model).namespace
-    for name in seen.deployments(namespace, planned.model.name):
-        if name != planned.revision.name:
-            yield Change("Deployment", name, REMOVED)
+    for kind in OWNED:
+        for name in seen.names(kind.api_version, kind.name, namespace, planned.model.name):
+            if (kind.name, name) not in kept:
+                yield Change(kind.name, name, REMOVED)
 
 
 def is_foreign(found: Manifest, model: InferenceModel) -> bool:

@@ -90,6 +90,9 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             time.sleep(_LOOK_SECONDS)
             is_draining = self._dataplane.is_draining
             with self._lock:
+                if is_draining and not self._watches:
+                    self._looker = None
+                    return
                 watches = [watch for watch in self._watches if not watch.is_being_told]
             for watch in watches:
                 status = self._status(watch.service)

@@ -227,7 +227,7 @@ class ModelRepository:
             if model.is_found and not model.settings.base_path.exists() and model.changing.acquire(blocking=False):
                 try:
                     if not model.ready:
-                        del self._models[name]
+                        self._models.pop(name, None)
                 finally:
                     model.changing.release()
 

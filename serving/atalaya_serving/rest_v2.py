@@ -270,5 +270,6 @@ async def _on_defect(_request: Request, _error: Exception) -> Response:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    told = f"{request.method} {request.url.path}: {error.detail}; the paths are those of KServe v2, below /v2."
-    return JSONResponse({"error": told}, status_code=error.status_code)
+    served = "KServe v2 is below /v2, TensorFlow Serving's API below /v1, metrics are at /metrics."
+    told = f"{request.method} {request.url.path}: {error.detail}; {served}"
+    return JSONResponse({"error": told}, status_code=error.status_code, headers=error.headers)

@@ -14,6 +14,7 @@ from atalaya_serving.datatypes import BF16, BYTES, NUMPY, OBJECT, Encoded, Tenso
 from atalaya_serving.errors import InvalidRequest
 
 Buffer = bytes | bytearray | memoryview
+_LENGTH = struct.Struct("<I")
 MAX_RANK = 32
 MAX_ELEMENTS = 2**40
 
@@ -95,16 +96,16 @@ def _numbers(name: str, datatype: str, values: Sequence[object]) -> Tensor:
 
 
 def _strings(name: str, raw: Buffer, sizes: tuple[int, ...]) -> Tensor:
-    view, at, found, count = memoryview(raw), 0, [], math.prod(sizes)
-    while at < len(view):
-        if at + 4 > len(view):
+    data, at, found, count = bytes(raw), 0, [], math.prod(sizes)
+    end, unpack = len(data), _LENGTH.unpack_from
+    while at < end:
+        if at + 4 > end:
             raise InvalidRequest(f"input {name!r} ends inside a BYTES length at byte {at}.")
-        (length,) = struct.unpack_from("<I", view, at)
-        at += 4
-        if at + length > len(view):
+        (length,) = unpack(data, at)
+        begin, at = at + 4, at + 4 + length
+        if at > end:
             raise InvalidRequest(f"input {name!r} has a BYTES element of {length} bytes that ends past its data.")
-        found.append(bytes(view[at : at + length]))
-        at += length
+        found.append(data[begin:at])
     if len(found) != count:
         raise InvalidRequest(f"input {name!r} has {len(found)} BYTES elements; its shape is {count}.")
     return _objects(found).reshape(sizes)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from atalaya_operator.kinds import OWNED
 from atalaya_operator.manifests.subject import Subject
 from atalaya_operator.names import FIELD_MANAGER
 from builders_operator import CASES, Case
@@ -115,3 +116,10 @@ def test_applying_the_same_objects_again_changes_nothing(cluster: Cluster, restr
     first = versions()
     assert versions() == first
     assert len(first) == len(manifests)
+
+
+def test_the_cluster_knows_every_kind_by_the_name_that_we_use(cluster: Cluster, restricted: str) -> None:
+    for kind in OWNED:
+        told = cluster.kubectl("api-resources", f"--api-group={kind.group}", "--no-headers").splitlines()
+        (row,) = [line.split() for line in told if line.split()[-1] == kind.name]
+        assert (row[0], row[-3]) == (kind.plural, kind.api_version)

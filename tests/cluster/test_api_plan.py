@@ -64,5 +64,5 @@ def test_a_namespace_that_is_not_there_is_told_in_one_line(cluster: Cluster, tmp
     done = atalaya_plan(cluster, "--diff", "--namespace", "nowhere", str(file))
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "atalaya plan: error: ServiceAccount m: there is no namespace nowhere; create it."
+        "atalaya plan: error: ServiceAccount m-server: there is no namespace nowhere; create it."
     ]

@@ -187,6 +187,14 @@ def test_a_defect_is_one_line_of_json_and_its_traceback_stays_in_the_log(
     assert told.exc_info[0] is ZeroDivisionError
 
 
+def test_an_unknown_path_or_method_says_where_the_apis_are(models: Path) -> None:
+    with running(models, FakeEngine()) as server, client_of(server) as http:
+        lost, wrong = http.get("/predict"), http.delete("/v2")
+    assert (lost.status_code, wrong.status_code) == (404, 405)
+    assert set(wrong.headers["allow"].split(", ")) == {"GET", "HEAD"}
+    assert "KServe v2 is below /v2, TensorFlow Serving's API below /v1" in lost.json()["error"]
+
+
 ONE = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 1, 1, 1]}
 ODD = [
     pytest.param(V2, json.dumps({"inputs": [ONE | {"name": "\ud800"}]}).encode(), {}, id="half a surrogate pair"),

@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from atalaya_serving import grpc_convert, grpc_health, grpc_server, grpc_stream, grpc_v2, tensors
+from atalaya_serving import server as server_module
 from atalaya_serving.server import Server
 from builders_serving import FakeEngine, echo, fake_version, running, save
 
@@ -308,7 +309,7 @@ def test_a_hundred_health_watches_hear_of_every_change_and_hold_no_thread(tmp_pa
 def test_a_watch_beyond_the_bound_is_refused_and_one_that_ends_makes_room(
     tmp_path: Path, channels: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grpc_server, "Health", lambda dataplane: grpc_health.Health(dataplane, max_watches=2))
+    monkeypatch.setattr(server_module, "Health", lambda dataplane: grpc_health.Health(dataplane, max_watches=2))
     fake_version(tmp_path, "m", 1)
     with running(tmp_path, FakeEngine()) as server:
         assert server.grpc is not None

@@ -1,13 +1,17 @@
 """What the operator tells each server, against the originals' own flags and against the readers of our server."""
 
 import json
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from atalaya_operator.engines import BY_NAME
 from atalaya_operator.pod import STARTUP_SECONDS
 from atalaya_serving.settings import parse_settings
 from atalaya_serving.tfs.model_config import read_batching, read_model_config, read_monitoring_path
+from atalaya_spec import ovms, tfs
 from builders_operator import CASES, Case
 
 FLAGS = json.loads((Path(__file__).parent / "server_flags.json").read_text())
@@ -84,3 +88,27 @@ def test_no_argument_is_taken_for_a_variable() -> None:
     case = Case({"engine": "atalaya", "model": {"uri": "https://models.example.org/$(AWS_SECRET_ACCESS_KEY)"}})
     (fetch,) = case.revision.template["spec"]["initContainers"]
     assert "--from=https://models.example.org/$$(AWS_SECRET_ACCESS_KEY)" in fetch["args"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "known"),
+    [("openvino", ovms.server().metrics.labels), ("tensorflow", tfs.server().metrics.labels), ("atalaya", None)],
+)
+def test_autoscalers_ask_for_metrics_that_the_server_tells(
+    engine: str, known: Mapping[str, Sequence[str]] | None
+) -> None:
+    signals = [
+        signal for signal in ("concurrency", "latencyP95", "queue") if (engine, signal) != ("tensorflow", "queue")
+    ]
+    page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text()
+    for signal in signals:
+        query = BY_NAME[engine].signal(signal, {"model": "m", "namespace": "n"})
+        asked = re.findall(r"([:a-z_0-9]+)\{([a-z_]+)=\"m\"", query)
+        assert asked
+        for name, label in asked:
+            base = re.sub(r"_(bucket|sum|count)$", "", name)
+            if known is None:
+                (row,) = [line for line in page.splitlines() if line.startswith(f"| `{base}`")]
+                assert f"`{label}`" in row
+            else:
+                assert label in known[base]

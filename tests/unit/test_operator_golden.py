@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from atalaya_operator.kinds import OWNED
 from atalaya_operator.yaml_text import as_yaml
 from atalaya_spec.server_versions import BACKENDS, ENGINES, drives
 from builders_operator import CASES, STORES
@@ -28,6 +29,11 @@ def test_the_objects_of_a_model_are_as_they_were_reviewed(name: str) -> None:
 
 def test_no_golden_file_is_left_over() -> None:
     assert {file.stem for file in GOLDEN.glob("*.yaml")} == set(CASES)
+
+
+def test_the_list_of_kinds_is_what_is_made() -> None:
+    made = {(one["apiVersion"], one["kind"]) for case in CASES.values() for one in case.objects()}
+    assert made == {(kind.api_version, kind.name) for kind in OWNED}
 
 
 def test_every_engine_is_shown_on_each_device_and_from_each_store() -> None:

@@ -45,8 +45,8 @@ class FakeCluster:
     def trial(self, manifest: Manifest) -> Manifest:
         return self._kept(manifest) | {"status": {}}
 
-    def deployments(self, namespace: str, model: str) -> list[str]:
-        return [name for kind, name in self.objects if kind == "Deployment"]
+    def names(self, api_version: str, kind: str, namespace: str, model: str) -> list[str]:
+        return [name for one, name in self.objects if one == kind]
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -160,6 +160,15 @@ def test_more_replicas_change_the_deployment_in_place() -> None:
     told = {change.kind: change for change in changes(new, FakeCluster(*old.objects))}
     assert "-  replicas: 1\n+  replicas: 2" in told["Deployment"].difference
     assert REMOVED not in {change.verdict for change in told.values()}
+
+
+def test_an_autoscaler_that_the_spec_drops_goes() -> None:
+    scaled = inference_model(resources={"requests": {"cpu": 1}}, scaling={"max": 3, "cpu": "70%"})
+    old = plan(scaled, PLAIN, Wanted((3,)))
+    new = plan(inference_model(resources={"requests": {"cpu": 1}}), PLAIN, Wanted((3,)))
+    assert old.revision.name == new.revision.name
+    gone = [change for change in changes(new, FakeCluster(*old.objects)) if change.verdict == REMOVED]
+    assert [change.kind for change in gone] == ["PodDisruptionBudget", "HorizontalPodAutoscaler"]
 
 
 def test_the_versions_that_serve_are_read_from_the_status() -> None:
