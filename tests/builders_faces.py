@@ -1,6 +1,7 @@
 """Builders for tests of the faces: a server in the place of another, in this process, on free ports."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -95,6 +96,15 @@ def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         for sample in family.samples
     }
     assert "_total" not in text
+    return told
+
+
+def labels_by_name(text: str) -> dict[str, set[str]]:
+    """Which labels each metric of a scrape has; buckets, sums and counts are their histogram."""
+    told: dict[str, set[str]] = {}
+    for name, labels in samples(text):
+        base = re.sub("_(bucket|sum|count)$", "", name) if not name.endswith("request_count") else name
+        told.setdefault(base, set()).update(label for label, _ in labels if label != "le")
     return told
 
 

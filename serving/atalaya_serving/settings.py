@@ -89,7 +89,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m atalaya_serving", description=__doc__, allow_abbrev=False)
+    epilog = "To stand in for another server: ovms[:VERSION] FLAGS…, or tensorflow_model_server[:VERSION] FLAGS…"
+    parser = _Parser(prog="python -m atalaya_serving", description=__doc__, allow_abbrev=False, epilog=epilog)
     ports = parser.add_argument_group("where it listens")
     ports.add_argument("--port", type=port, default=9000, help="gRPC port; 0 is off (default 9000)")
     ports.add_argument("--rest_port", type=port, default=8000, help="REST and /metrics port; 0 is off (default 8000)")

@@ -13,10 +13,12 @@ import tritonclient.http as triton_http
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from atalaya_serving.faces.ended import Ended
+from atalaya_spec import ovms as tables
 from builders_faces import (
     config_file,
     grpc_address,
     key,
+    labels_by_name,
     ovms_server,
     rest,
     running_ovms,
@@ -297,6 +299,15 @@ def test_times_are_in_microseconds(tmp_path: Path) -> None:
     assert told[key("ovms_inference_time_us_bucket", le="37481", name="m", version="1")] == 0
     assert told[key("ovms_inference_time_us_bucket", le="+Inf", name="m", version="1")] == 1
     assert not [labels for _, labels in told if ("api", "TensorFlowServing") in labels]
+
+
+def test_every_metric_of_a_model_in_the_table_is_told_with_its_labels(tmp_path: Path) -> None:
+    fake_version(tmp_path, "m", 1)
+    table = tables.server("2026.2.1").metrics.labels
+    of_graphs = {"ovms_current_graphs", "ovms_requests_accepted", "ovms_requests_rejected", "ovms_responses"}
+    with running_ovms("2026.2.1", *one(tmp_path), *METRICS, "--metrics_list", ",".join(table)) as server:
+        told = labels_by_name(rest(server).get("/metrics").text)
+    assert told == {name: set(labels) for name, labels in table.items() if name not in of_graphs}
 
 
 @pytest.mark.parametrize("way", ["flag", "config"])

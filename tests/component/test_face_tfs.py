@@ -15,7 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from atalaya_serving.faces.ended import Ended
 from atalaya_serving.tfs import messages as tf
 from atalaya_serving.tfs.tensors import from_proto, to_proto
-from builders_faces import TfsServer, grpc_address, key, rest, running_tfs, samples, tfs_server, until
+from atalaya_spec import tfs as tables
+from builders_faces import TfsServer, grpc_address, key, labels_by_name, rest, running_tfs, samples, tfs_server, until
 from builders_serving import FakeEngine, fake_version
 
 X = np.ones((2, 4), np.float32)
@@ -178,6 +179,21 @@ def test_a_model_config_file_is_followed(tmp_path: Path) -> None:
         until(lambda: predict(channel, label="stable") == (2 * X).tolist())
 
 
+def test_a_model_that_stays_the_same_is_not_loaded_again(tmp_path: Path) -> None:
+    fake_version(tmp_path, "m", 1)
+    fake_version(tmp_path, "n", 2)
+    file, engine = tmp_path / "models.config", FakeEngine()
+    entry = 'config {{ name: "{name}" base_path: "{root}/{name}" model_platform: "tensorflow" }}'
+    entries = [entry.format(name=name, root=tmp_path) for name in "mn"]
+    file.write_text(f"model_config_list {{ {entries[0]} }}")
+    flags = (f"--model_config_file={file}", "--model_config_file_poll_wait_seconds=1")
+    with running_tfs("2.20.0", *flags, engine=engine) as server:
+        file.write_text(f"model_config_list {{ {' '.join(entries)} }}")
+        until(lambda: rest(server).get("/v1/models/n").status_code == 200 and "2" in engine.loads)
+        until(lambda: server.repository.ready_versions("n") == [2])
+    assert engine.loads == ["1", "2"]
+
+
 def test_metrics_have_the_original_s_names_labels_and_buckets(tmp_path: Path) -> None:
     fake_version(tmp_path, "m", 1)
     flags = (*one(tmp_path), monitoring(tmp_path), "--file_system_poll_wait_seconds=1")
@@ -212,6 +228,7 @@ def test_metrics_have_the_original_s_names_labels_and_buckets(tmp_path: Path) ->
     assert bounds[:5] == ["10", "18", "32.4", "58.32", "104.976"]
     assert "708235" in bounds
     assert (len(bounds), bounds[-1]) == (34, "+Inf")
+    assert labels_by_name(answer.text) == {name: set(of) for name, of in tables.server("2.20.0").metrics.labels.items()}
     assert "unknown" not in answer.text
     assert "atalaya" not in answer.text
     assert "# TYPE :tensorflow:serving:request_count counter" in answer.text

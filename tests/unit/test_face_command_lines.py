@@ -1,6 +1,8 @@
 """How the originals read their command lines, end on them, and check them."""
 
+import importlib
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -197,11 +199,25 @@ def test_the_flags_of_tensorflow_serving_become_settings() -> None:
                    "--num_load_threads=4")  # fmt: skip
     settings, (model,) = start.settings, start.settings.models
     assert (settings.grpc_port, settings.rest_port, settings.grpc_threads) == (8500, 8501, 7)
-    assert (model.name, model.base_path, model.backend) == ("m", Path("/models/m"), "openvino")
+    assert (model.name, model.base_path, settings.backend) == ("m", Path("/models/m"), "openvino")
     assert (settings.tfs.intra_op_threads, settings.tfs.inter_op_threads) == (3, 3)
     assert (start.load_retries, start.retry_seconds, settings.poll_wait_seconds) == (0, 0.005, 0)
     assert start.has_health
     assert start.notes == ("--num_load_threads=4",)
+
+
+def test_tensorflow_serving_knows_no_platform_of_ours(tmp_path: Path) -> None:
+    file = tmp_path / "models.config"
+    file.write_text('model_config_list { config { name: "m" base_path: "/m" model_platform: "openvino" } }')
+    with pytest.raises(Ended, match="Model m requests unsupported platform openvino"):
+        as_tfs(f"--model_config_file={file}")
+
+
+@pytest.mark.parametrize("command", ["ovms", "tensorflow_model_server"])
+def test_the_originals_commands_are_installed_with_the_package(command: str) -> None:
+    scripts = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, function = scripts[command].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
 
 
 def test_a_rest_port_that_is_the_grpc_port_is_left_out() -> None:

@@ -25,7 +25,7 @@ _HOST = re.compile(r"(?=.{1,255}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za
 _EXCLUSIVE = ("batch_size", "shape", "nireq", "model_version_policy", "target_device", "plugin_config")
 _STATEFUL = ("low_latency_transformation", "max_sequence_number", "idle_sequence_cleanup")
 # Other programs under the same name: they fetch, convert or write models, or serve language models.
-_OTHER_WORK = (
+OTHER_WORK = (
     "pull", "source_model", "source_loras", "task", "list_models", "add_to_config", "remove_from_config", "configure"
 )  # fmt: skip
 _HONOURED = frozenset({
@@ -34,7 +34,7 @@ _HONOURED = frozenset({
     "metrics_list", "config_path", "model_name", "model_path", "model_version_policy", "nireq", "target_device",
     "plugin_config", "batch_size", "shape",
     *CHANGES_ANSWERS,
-    *_OTHER_WORK,
+    *OTHER_WORK,
 })  # fmt: skip
 
 
@@ -53,7 +53,7 @@ class OvmsStart:
 def ovms_start(given: Mapping[str, str], server: ModelServer) -> OvmsStart:
     """Raises Ended where the original ends."""
     check(given)
-    if other := next((flag for flag in _OTHER_WORK if flag in given), ""):
+    if other := next((flag for flag in OTHER_WORK if flag in given), ""):
         raise Ended(EXIT_FAILURE, f"--{other} is not offered by this server, which serves models that are there\n")
     try:
         config_path = Path(given["config_path"]) if "config_path" in given else None
@@ -82,7 +82,7 @@ def check(given: Mapping[str, str]) -> None:
     cores = os.cpu_count() or 1
     has_config, has_model = "config_path" in given, "model_name" in given or "model_path" in given
     metrics = given.get("metrics_enable") == "true"
-    has_other_work = any(flag in given for flag in _OTHER_WORK)
+    has_other_work = any(flag in given for flag in OTHER_WORK)
     wrong = (
         (has_config and has_model, "Use either config_path or model_path with model_name"),
         (not has_config and not ("model_name" in given and "model_path" in given),

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from atalaya_spec.model_server import ModelServer
 _MAX_MESSAGE_BYTES = 2**31 - 1
 _QUEUE_SIZE = 10_000
 # What would change answers, or who may call, and is not done here: the server does not start with it.
-_REFUSED = {
+REFUSED = {
     "use_alts_credentials": "false",
     "platform_config_file": "",
     "saved_model_tags": "serve",
@@ -34,7 +34,7 @@ _HONOURED = frozenset({
     "model_base_path", "max_num_load_retries", "load_retry_interval_micros", "file_system_poll_wait_seconds",
     "tensorflow_session_parallelism", "tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism",
     "ssl_config_file", "grpc_channel_arguments", "grpc_max_threads", "monitoring_config_file", "version",
-    "enable_grpc_healthcheck_service", *_REFUSED,
+    "enable_grpc_healthcheck_service", *REFUSED,
 })  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def _check(values: Mapping[str, str]) -> None:
             " (server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism)"
             " separately. You cannot configure all."
         )
-    if refused := [name for name, harmless in _REFUSED.items() if values[name] != harmless]:
+    if refused := [name for name, harmless in REFUSED.items() if values[name] != harmless]:
         raise _failed(f"UNIMPLEMENTED: --{refused[0]} is not offered by this server; start it without, or the original")
 
 
@@ -103,7 +103,10 @@ def _failed(reason: str) -> Ended:
 
 def _configured(values: Mapping[str, str]) -> Configured:
     if values["model_config_file"]:
-        return read_model_config(Path(values["model_config_file"]))
+        configured = read_model_config(Path(values["model_config_file"]))
+        if ours := next((model for model in configured.models if model.backend), None):
+            raise SettingsError(f"Model {ours.name} requests unsupported platform {ours.backend}")
+        return configured
     return Configured((ModelSettings(values["model_name"], Path(values["model_base_path"]).absolute()),))
 
 
@@ -125,9 +128,8 @@ def _settings(values: Mapping[str, str], configured: Configured, backend: Backen
         ),
         derive_signatures=False,
     )
-    models = tuple(replace(model, backend=model.backend or backend) for model in configured.models)
     return Settings(
-        models=models,
+        models=configured.models,
         labels=configured.labels,
         grpc_port=port,
         rest_port=0 if rest_port == port else rest_port,
