@@ -105,8 +105,11 @@ def test_one_callers_many_strings_keep_no_other_caller_waiting(
 def test_what_is_declared_is_checked_before_anything_is_decoded(
     tmp_path: Path, channels: ExitStack, monkeypatch: pytest.MonkeyPatch, fast: bool, typed: bool
 ) -> None:
-    monkeypatch.setattr(grpc_convert, "of_values", lambda *_: pytest.fail("decoded"))
-    monkeypatch.setattr(tensors, "_objects", lambda *_: pytest.fail("decoded"))
+    def decoded(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(grpc_convert, "of_values", decoded)
+    monkeypatch.setattr(tensors, "_objects", decoded)
     fake_version(tmp_path, "m", 1)
     with running(tmp_path, FakeEngine(), fast=fast) as server:
         stub = stub_of(server, channels)
