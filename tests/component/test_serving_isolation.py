@@ -1,6 +1,7 @@
 """What one caller does never delays, hurts or hides others: large, odd and unforeseen requests, streams, watches."""
 
 import queue
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -348,3 +349,42 @@ def _answers(stub: Any) -> Any:
         return list(stub.ModelStreamInfer(iter([request()]), timeout=10))
     except grpc.RpcError as error:
         return error
+
+
+@BOTH_WAYS
+def test_after_a_storm_of_cancelled_late_and_refused_calls_nothing_is_held(
+    tmp_path: Path, channels: ExitStack, fast: bool
+) -> None:
+    """Versions come and go meanwhile. Every call ends, each place and byte is free again, right answers are right."""
+    fake_version(tmp_path, "m", 1)
+    engine = FakeEngine(seconds=0.002)
+    with running(tmp_path, engine, fast=fast, queue_size=8, poll_wait_seconds=0.02) as server:
+        stub, rng = stub_of(server, channels), random.Random(7)
+        calls = []
+        for number in range(600):
+            if number % 100 == 50:
+                fake_version(tmp_path, "m", 1 + number // 100 % 3)
+                server.repository.load("m")
+            call = stub.ModelInfer.future(request(number), timeout=rng.choice([0.001, 0.01, 20]))
+            calls.append((number, call))
+            if rng.random() < 0.3:
+                calls[rng.randrange(max(0, len(calls) - 10), len(calls))][1].cancel()
+            time.sleep(rng.choice([0, 0, 0.001]))
+        codes = set()
+        for number, call in calls:
+            try:
+                answer = call.result(timeout=30)
+            except grpc.FutureCancelledError:
+                continue
+            except grpc.RpcError as error:
+                codes.add(error.code())
+                continue
+            got = np.frombuffer(answer.raw_output_contents[0], np.float32)
+            assert got.tolist() == [number * int(answer.model_version)] * 4
+            codes.add(CODES.OK)
+        assert CODES.OK in codes
+        assert codes <= {CODES.OK, CODES.DEADLINE_EXCEEDED, CODES.RESOURCE_EXHAUSTED, CODES.CANCELLED}
+        wait_until(lambda: server.repository._loader._budget.held == 0)
+        (served,) = server.repository.served()
+        wait_until(lambda: (served.executor.depth, served.executor.running) == (0, 0))
+        assert stub.ModelInfer(request(), timeout=10).raw_output_contents
