@@ -68,6 +68,10 @@ def models_of_repository(root: Path) -> list[ServedModel]:
     """Every model of a repository at its highest version. Raises UsageError when there is none."""
     found = [child for child in sorted(root.iterdir()) if _versions_with_files(child)] if root.is_dir() else []
     if not found:
+        if not root.is_dir():
+            raise UsageError(
+                f"{root} is no folder; correct ATALAYA_MODEL_REPO, or name an InferenceModel file with -f."
+            )
         raise UsageError(
             f"{root} holds no model (a folder <model>/<integer version>/ with its files); "
             "name an InferenceModel file with -f, or another repository with ATALAYA_MODEL_REPO."

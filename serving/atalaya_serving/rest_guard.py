@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from atalaya_serving.budget import ByteBudget
 from atalaya_serving.dataplane import SHUTTING_DOWN, Dataplane, InferReply, InferRequest
 from atalaya_serving.errors import BodyTooSlow, InferenceFailed, ModelNotReady, QueueFull, ServingError, code_of
 
@@ -24,10 +25,14 @@ DEFECT = InferenceFailed("the server failed on this request; its log says why.")
 
 @dataclass(frozen=True)
 class RestLimits:
-    """What callers may hold. A body has `body_seconds`, and a second more for each 32 KiB of it that came."""
+    """What callers may hold. A body has `body_seconds`, and a second more for each 32 KiB of it that came.
+
+    All bodies together may have `held_bytes`, from their arrival to their answers.
+    """
 
     most_requests: int
     body_seconds: float
+    held_bytes: int
 
 
 class RestGuard:
@@ -36,6 +41,7 @@ class RestGuard:
     def __init__(self, app: ASGIApp, dataplane: Dataplane, limits: RestLimits) -> None:
         self._app, self._dataplane, self._limits = app, dataplane, limits
         self._under_way = 0
+        self._bodies = ByteBudget(limits.held_bytes)
         self._reading: set[asyncio.Timeout] = set()
         self._is_ending = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -71,26 +77,29 @@ class RestGuard:
             await told.answer(scope, refused)
             return
         self._under_way += 1
-        try:
-            await self._app(scope, self._in_time(receive), told.send)
-        finally:
-            self._under_way -= 1
-
-    def _in_time(self, receive: Receive) -> Receive:
-        """`receive` that raises BodyTooSlow when the body does not come."""
-        until = time.monotonic() + self._limits.body_seconds
-        size, is_whole = 0, False
+        body = _Body(time.monotonic() + self._limits.body_seconds)
 
         async def received() -> Message:
-            nonlocal size, is_whole
-            if is_whole:
-                return await receive()
-            message = await self._timed(receive, until + size / _SLOWEST_BYTES_PER_SECOND)
-            size += len(message.get("body", b""))
-            is_whole = not message.get("more_body", False)
-            return message
+            return await (receive() if body.is_whole else self._next_part(body, receive))
 
-        return received
+        try:
+            await self._app(scope, received, told.send)
+        finally:
+            self._under_way -= 1
+            self._bodies.give_back(body.size)
+
+    async def _next_part(self, body: "_Body", receive: Receive) -> Message:
+        """What comes next of a body. Raises BodyTooSlow, or QueueFull when too much is held already."""
+        message = await self._timed(receive, body.until + body.size / _SLOWEST_BYTES_PER_SECOND)
+        count = len(message.get("body", b""))
+        if not self._bodies.take(count):
+            raise QueueFull(
+                f"the bodies of the requests under way fill the {self._bodies.limit} bytes that are held for them; try"
+                " again later."
+            )
+        body.size += count
+        body.is_whole = not message.get("more_body", False)
+        return message
 
     async def _timed(self, receive: Receive, until: float) -> Message:
         limit = asyncio.timeout(0 if self._is_ending else max(0.0, until - time.monotonic()))
@@ -112,6 +121,15 @@ class RestGuard:
         for limit in self._reading:
             if limit.when() is not None and not limit.expired():
                 limit.reschedule(asyncio.get_running_loop().time())
+
+
+@dataclass
+class _Body:
+    """How much of a body came, and when it must be whole."""
+
+    until: float
+    size: int = 0
+    is_whole: bool = False
 
 
 class _Told:

@@ -20,6 +20,7 @@ import uvicorn
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from atalaya_serving.budget import MESSAGES_HELD
 from atalaya_serving.config_poll import ConfigPoll
 from atalaya_serving.dataplane import Dataplane
 from atalaya_serving.deadline import Deadline
@@ -123,7 +124,8 @@ class Server:
         if settings.grpc_port or settings.grpc_socket_path:
             self.grpc = GrpcServer(settings, self.dataplane, self.grpc_services(), fast=self._fast)
         if settings.rest_port:
-            limits = RestLimits(settings.rest_max_requests, settings.rest_body_seconds)
+            held_bytes = MESSAGES_HELD * settings.max_message_bytes
+            limits = RestLimits(settings.rest_max_requests, settings.rest_body_seconds, held_bytes)
             self.rest = RestServer(settings, RestGuard(self.rest_app(), self.dataplane, limits))
 
     def grpc_services(self) -> list[Register]:

@@ -140,6 +140,22 @@ def test_beyond_the_most_requests_a_call_gets_429_and_health_still_answers(
         assert http.post(path, content=body(path)).status_code == 200
 
 
+@BOTH
+def test_bodies_together_may_have_the_memory_of_eight_of_the_largest(models: Path, held: FakeEngine, path: str) -> None:
+    largest = 1 << 16
+    with running(models, held, max_message_bytes=largest) as server, client_of(server) as http:
+        with ThreadPoolExecutor(8) as pool:
+            calls = [pool.submit(http.post, path, content=body(path).ljust(largest)) for _ in range(8)]
+            executor = server.repository.resolve("m", "").executor
+            wait_until(lambda: executor.depth + executor.running == 8)
+            refused = http.post(path, content=body(path))
+            assert refused.status_code == 429
+            assert "524288 bytes that are held" in refused.json()["error"]
+            held.gate.set()
+            assert [call.result().status_code for call in calls] == [200] * 8
+        assert http.post(path, content=body(path)).status_code == 200
+
+
 def test_many_waiting_tensorflow_calls_do_not_keep_metrics_waiting(models: Path, held: FakeEngine) -> None:
     """More of them than the framework has threads."""
     with running(models, held) as server, client_of(server) as http, ThreadPoolExecutor(50) as pool:

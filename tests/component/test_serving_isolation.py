@@ -1,6 +1,7 @@
 """What one caller does never delays, hurts or hides others: large, odd and unforeseen requests, streams, watches."""
 
 import queue
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -105,8 +106,11 @@ def test_one_callers_many_strings_keep_no_other_caller_waiting(
 def test_what_is_declared_is_checked_before_anything_is_decoded(
     tmp_path: Path, channels: ExitStack, monkeypatch: pytest.MonkeyPatch, fast: bool, typed: bool
 ) -> None:
-    monkeypatch.setattr(grpc_convert, "of_values", lambda *_: pytest.fail("decoded"))
-    monkeypatch.setattr(tensors, "_objects", lambda *_: pytest.fail("decoded"))
+    def decoded(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(grpc_convert, "of_values", decoded)
+    monkeypatch.setattr(tensors, "_objects", decoded)
     fake_version(tmp_path, "m", 1)
     with running(tmp_path, FakeEngine(), fast=fast) as server:
         stub = stub_of(server, channels)
@@ -345,3 +349,42 @@ def _answers(stub: Any) -> Any:
         return list(stub.ModelStreamInfer(iter([request()]), timeout=10))
     except grpc.RpcError as error:
         return error
+
+
+@BOTH_WAYS
+def test_after_a_storm_of_cancelled_late_and_refused_calls_nothing_is_held(
+    tmp_path: Path, channels: ExitStack, fast: bool
+) -> None:
+    """Versions come and go meanwhile. Every call ends, each place and byte is free again, right answers are right."""
+    fake_version(tmp_path, "m", 1)
+    engine = FakeEngine(seconds=0.002)
+    with running(tmp_path, engine, fast=fast, queue_size=8, poll_wait_seconds=0.02) as server:
+        stub, rng = stub_of(server, channels), random.Random(7)
+        calls = []
+        for number in range(600):
+            if number % 100 == 50:
+                fake_version(tmp_path, "m", 1 + number // 100 % 3)
+                server.repository.load("m")
+            call = stub.ModelInfer.future(request(number), timeout=rng.choice([0.001, 0.01, 20]))
+            calls.append((number, call))
+            if rng.random() < 0.3:
+                calls[rng.randrange(max(0, len(calls) - 10), len(calls))][1].cancel()
+            time.sleep(rng.choice([0, 0, 0.001]))
+        codes = set()
+        for number, call in calls:
+            try:
+                answer = call.result(timeout=30)
+            except grpc.FutureCancelledError:
+                continue
+            except grpc.RpcError as error:
+                codes.add(error.code())
+                continue
+            got = np.frombuffer(answer.raw_output_contents[0], np.float32)
+            assert got.tolist() == [number * int(answer.model_version)] * 4
+            codes.add(CODES.OK)
+        assert CODES.OK in codes
+        assert codes <= {CODES.OK, CODES.DEADLINE_EXCEEDED, CODES.RESOURCE_EXHAUSTED, CODES.CANCELLED}
+        wait_until(lambda: server.repository._loader._budget.held == 0)
+        (served,) = server.repository.served()
+        wait_until(lambda: (served.executor.depth, served.executor.running) == (0, 0))
+        assert stub.ModelInfer(request(), timeout=10).raw_output_contents

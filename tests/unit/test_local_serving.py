@@ -218,3 +218,5 @@ def test_without_files_every_model_of_the_repository_is_served_at_its_highest_ve
 def test_an_empty_repository_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no model .* name an InferenceModel file with -f"):
         models_of_repository(tmp_path)
+    with pytest.raises(UsageError, match=r"none is no folder; correct ATALAYA_MODEL_REPO"):
+        models_of_repository(tmp_path / "none")

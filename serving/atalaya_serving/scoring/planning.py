@@ -16,7 +16,7 @@ from atalaya_serving.scoring.errors import AreaUnreadable, SceneUnreadable
 from atalaya_serving.scoring.grid import Grid, bounds_wgs84, plan_grid
 from atalaya_serving.scoring.limits import refuse_extent, refuse_pixels
 from atalaya_serving.scoring.regions import check_area, check_mask
-from atalaya_serving.scoring.scene import SceneFile, file_size, open_scene
+from atalaya_serving.scoring.scene import SceneFile, file_size, open_scene, sidecar_warnings
 from atalaya_serving.scoring.tiles import ReadPlan
 from atalaya_serving.scoring.values import plan_stretch, sample, value_warnings
 from atalaya_serving.store.records import Assessment, Scene
@@ -52,6 +52,7 @@ def plan_scene(choice: SceneChoice, manifest: Manifest) -> Plan:
     bands = plan_bands(scene.colours, told.bands, choice.bands, str(scene.path))
     grid = _grid(scene, manifest)
     warnings = [bands.warning] if bands.warning else []
+    warnings += sidecar_warnings(scene.path)
     if choice.area is not None:
         warnings += check_area(choice.area, scene, grid, manifest.output.min_valid_share)
     if choice.mask is not None:

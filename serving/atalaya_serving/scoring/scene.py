@@ -81,6 +81,7 @@ def open_scene(path: Path) -> SceneFile:
             refuse_dtype(dtype, str(path))
         if len(dtypes) > 1:
             raise SceneUnmappable(f"{path} mixes data types ({', '.join(sorted(dtypes))}); make one image of one type.")
+        _refuse_inverted(dataset, path)
         _refuse_cut_short(dataset, path)
         flags = {flag for band in dataset.mask_flag_enums for flag in band}
         return SceneFile(
@@ -134,6 +135,23 @@ def _refuse_unplaced(dataset: Any, path: Path) -> None:
         )
     if not np.isfinite([a, b, c, d, e, f]).all() or a * e == b * d:
         raise SceneUnplaced(f"{path} has a transform that places no pixel ({a}, {b}, {d}, {e}); georeference it again.")
+
+
+def _refuse_inverted(dataset: Any, path: Path) -> None:
+    """GDAL hands out such values as they are stored: as a negative."""
+    if dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
+        raise SceneUnmappable(
+            f"{path} stores white as 0 (MINISWHITE), a negative to the model; turn it round first (gdal_translate "
+            "-co PHOTOMETRIC=MINISBLACK -scale 0 255 255 0, for 8-bit)."
+        )
+
+
+def sidecar_warnings(path: Path) -> list[str]:
+    """A mask in a file of its own is not read: a scene is one file, and known by its content."""
+    mask = path.with_name(f"{path.name}.msk")
+    if not mask.exists():
+        return []
+    return [f"{mask} is not read, so what it marks as missing is taken for ground; put the mask into {path.name}"]
 
 
 def _refuse_cut_short(dataset: Any, path: Path) -> None:

@@ -17,7 +17,7 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from atalaya_serving.scoring.bands import BandPlan, to_bytes
+from atalaya_serving.scoring.bands import BandPlan, known_floats, to_bytes
 from atalaya_serving.scoring.grid import Chunk, Grid
 from atalaya_serving.scoring.masks import PixelBox, Region, open_region
 from atalaya_serving.scoring.scene import SceneFile, opened
@@ -134,7 +134,7 @@ class TileReader:
             known = (data != scene.nodata).any(axis=0)
             valid = known if valid is None else valid & known
         if data.dtype.kind == "f":
-            finite = np.isfinite(data).all(axis=0)
+            finite = known_floats(data)
             valid = finite if valid is None else valid & finite
         return None if valid is None or valid.all() else valid
 

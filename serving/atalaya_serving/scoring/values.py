@@ -7,14 +7,14 @@ import numpy.typing as npt
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from atalaya_serving.scoring.bands import BandPlan, grey, looks_like_labels, stretch_between
+from atalaya_serving.scoring.bands import BandPlan, grey, known_floats, looks_like_labels, stretch_between
 from atalaya_serving.scoring.errors import SceneUnmappable
 from atalaya_serving.scoring.scene import SceneFile, opened
 
 _SAMPLE_SIDE = 1024
 _SMALL_PIXELS = 4096**2
 _STRETCH_WINDOWS, _CLASS_WINDOWS = 12, 4
-_NOTABLE_ZEROS = 0.05
+_NOTABLE_FILL = 0.05
 
 Values = npt.NDArray[Any]
 
@@ -45,7 +45,7 @@ def plan_stretch(
 
 
 def value_warnings(scene: SceneFile, values: Values) -> list[str]:
-    """What a person should know of the values: no contrast at all, or zeros that look like missing pixels."""
+    """What a person should know of the values: no contrast at all, or a fill value that nothing marks as missing."""
     if not len(values):
         return []
     if values.min() == values.max():
@@ -53,11 +53,13 @@ def value_warnings(scene: SceneFile, values: Values) -> list[str]:
             f"{scene.path}: all pixels that were looked at have the value {values[0]:g}; tiles of one value show "
             "nothing and are not assessed"
         ]
-    zeros = float((values == 0).mean())
-    if scene.nodata is None and not scene.has_mask and zeros > _NOTABLE_ZEROS:
+    fill = values.min()
+    share = float((values == fill).mean())
+    may_fill = fill <= 0 or values.dtype.kind == "f"
+    if scene.nodata is None and not scene.has_mask and may_fill and share > _NOTABLE_FILL:
         return [
-            f"{scene.path}: {zeros:.0%} of its pixels are exactly 0 and nothing marks them as missing; if 0 means no "
-            "data, say so in the file (gdal_edit.py -a_nodata 0), or they are taken for ground"
+            f"{scene.path}: {share:.0%} of its pixels are exactly {fill:g} and nothing marks them as missing; if that "
+            f"means no data, say so in the file (gdal_edit.py -a_nodata {fill:g}), or they are taken for ground"
         ]
     return []
 
@@ -105,6 +107,6 @@ def _valid_values(dataset: Any, bands: BandPlan, window: Window, step: int) -> n
     except RasterioError:
         return np.empty(0, dataset.dtypes[0])  # its tiles will be told as unreadable
     if data.dtype.kind == "f":
-        valid &= np.isfinite(data).all(axis=0)
+        valid &= known_floats(data)
     picked = data[:, valid]
     return picked[0] if len(picked) == 1 else grey(picked, bands).ravel()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import shapely
 from affine import Affine
+from rasterio.warp import reproject
 
 from atalaya_serving.scoring.errors import AreaMissesScene, AreaUnreadable
 from rasters import TILE, UTM18, brightness, steps, write_scene
@@ -84,6 +85,31 @@ def test_a_raster_masks_where_it_is_neither_zero_nor_nodata(bench, scene: Path, 
     place = {"transform": UTM18 @ Affine.scale(TILE), "tiled": None, "blockxsize": None, "blockysize": None}
     table = bench.tiles(scene, mask=write_scene(tmp_path / "m.tif", values, nodata=99, **place))
     assert np.flatnonzero(table.reason == "masked").tolist() == [1, 13]
+
+
+def turned(values: np.ndarray) -> tuple[np.ndarray, dict]:
+    """The same ground in a raster that is turned by 30 degrees, of 2 m pixels."""
+    return warped(values, "EPSG:32618", Affine.translation(782800, 2051950) @ Affine.rotation(30) @ Affine.scale(2, -2))
+
+
+def in_degrees(values: np.ndarray) -> tuple[np.ndarray, dict]:
+    return warped(values, "EPSG:4326", Affine(2e-5, 0, -72.3205, 0, -2e-5, 18.5405))
+
+
+def warped(values: np.ndarray, crs: str, transform: Affine) -> tuple[np.ndarray, dict]:
+    out = np.zeros((400, 400), np.uint8)
+    source = UTM18 @ Affine.scale(TILE)
+    reproject(values, out, src_transform=source, src_crs="EPSG:32618", dst_transform=transform, dst_crs=crs)
+    return out, {"crs": crs, "transform": transform}
+
+
+@pytest.mark.parametrize("place", [turned, in_degrees])
+def test_a_raster_in_another_system_or_turned_masks_the_same_ground(bench, scene, tmp_path: Path, place) -> None:
+    values = np.zeros((4, 5), np.uint8)
+    values[1, 1:4] = values[2, 4] = 1
+    pixels, where = place(values)
+    table = bench.tiles(scene, mask=raster(tmp_path / "m.tif", pixels, **where))
+    assert np.flatnonzero(table.reason == "masked").tolist() == [6, 7, 8, 14]
 
 
 def test_a_raster_can_be_the_area(bench, scene: Path, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """A run that is stopped, by whatever, is gone on with by the same command and ends with the same rows."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,16 +55,28 @@ def rows(store: Store) -> list[tuple]:
     )
 
 
-def test_killed_again_and_again_it_ends_with_the_same_rows(slow_bench, scene: Path, tmp_path: Path) -> None:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def journal(request: pytest.FixtureRequest, slow_bench) -> Iterator[Any]:
+    """The slow bench on each of the two databases."""
+    if request.param == "sqlite":
+        yield slow_bench
+        return
+    with postgresql() as url, Store.open(url) as store:
+        slow_bench.store, slow_bench.store_url = store, url
+        yield slow_bench
+
+
+@pytest.mark.timeout(600)  # a dozen processes in turn
+def test_killed_again_and_again_it_ends_with_the_same_rows(journal, scene: Path, tmp_path: Path) -> None:
     with Store.open(f"sqlite:///{tmp_path / 'whole.db'}") as whole:
-        module.assess(slow_bench.request(scene), whole)
+        module.assess(journal.request(scene), whole)
         expected = rows(whole)
     assert len(expected) == ROWS * COLS
     kills, before = 0, -1
     for _ in range(40):
-        process = start(slow_bench, scene)
+        process = start(journal, scene)
         # Killed at other points each time: at once, then when it came a commit further than the one before.
-        wait_until(lambda: process.poll() is not None or done(slow_bench.store) > before, 60)  # noqa: B023
+        wait_until(lambda: process.poll() is not None or done(journal.store) > before, 60)  # noqa: B023
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
@@ -69,15 +84,31 @@ def test_killed_again_and_again_it_ends_with_the_same_rows(slow_bench, scene: Pa
         assert "error" not in error
         if process.returncode == 0:
             break
-        found = rows(slow_bench.store) if slow_bench.store.assessments() else []
-        assert len(set(found)) == len(found) == done(slow_bench.store) if found else True
+        found = rows(journal.store) if journal.store.assessments() else []
+        assert len(set(found)) == len(found) == done(journal.store) if found else True
         assert set(found) <= set(expected)
-        before = len(found) + 40
+        before = len(found) + 60
     else:
         pytest.fail("it never ended")
     assert kills >= 3
-    assert rows(slow_bench.store) == expected
-    assert slow_bench.store.assessments()[0].state == "complete"
+    assert rows(journal.store) == expected
+    assert journal.store.assessments()[0].state == "complete"
+
+
+def test_one_of_two_runs_at_once_may_be_killed(journal, scene: Path, tmp_path: Path) -> None:
+    """The other one ends with all rows, none of them doubled, whoever made them."""
+    with Store.open(f"sqlite:///{tmp_path / 'whole.db'}") as whole:
+        module.assess(journal.request(scene), whole)
+        expected = rows(whole)
+    first, second = start(journal, scene), start(journal, scene)
+    wait_until(lambda: done(journal.store) > 0 or first.poll() is not None, 60)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    _, error = second.communicate()
+    assert second.returncode == 0, error
+    assert rows(journal.store) == expected
+    (assessment,) = journal.store.assessments()
+    assert (assessment.state, assessment.tiles_done) == ("complete", ROWS * COLS)
 
 
 def done(store: Store) -> int:
@@ -155,13 +186,17 @@ def test_a_renamed_scene_goes_on_where_it_was(bench, scene: Path) -> None:
     assert bench.store.scenes()[0].path == str(moved)
 
 
-def test_two_runs_of_the_same_at_once_double_no_row(bench, scene: Path) -> None:
-    runs = [start(bench, scene) for _ in range(2)]
+def test_two_runs_of_the_same_at_once_double_no_row(journal, scene: Path) -> None:
+    runs = [start(journal, scene, "--json") for _ in range(2)]
+    counts = []
     for process in runs:
-        _, error = process.communicate()
+        out, error = process.communicate()
         assert process.returncode == 0, error
-    (assessment,) = bench.store.assessments()
-    assert assessment.tiles_done == len(bench.store.tiles(assessment.id)) == ROWS * COLS
+        counts.append(json.loads(out)["damaged"])
+    assert counts[0] == counts[1]
+    (assessment,) = journal.store.assessments()
+    assert assessment.tiles_done == len(journal.store.tiles(assessment.id)) == ROWS * COLS
+    assert (assessment.state, assessment.message) == ("complete", "")
 
 
 class FullStore:

@@ -157,6 +157,10 @@ def palette(path: Path) -> None:
         dataset.write_colormap(1, {0: (0, 0, 0), 1: (255, 0, 0)})
 
 
+def negative(path: Path) -> None:
+    write_scene(path, steps(), photometric="MINISWHITE")
+
+
 def classes(path: Path) -> None:
     write_scene(path, np.random.default_rng(0).integers(0, 6, (300, 300), dtype=np.uint8))
 
@@ -224,6 +228,7 @@ def all_nodata(path: Path) -> None:
             "SCENE holds complex numbers (complex64); make an amplitude image",
         ),
         (palette, SceneUnmappable, "SCENE has a colour table: its values are labels, not brightness; expand it first"),
+        (negative, SceneUnmappable, "SCENE stores white as 0 (MINISWHITE), a negative to the model; turn it round"),
         (classes, SceneUnmappable, "SCENE looks like a map of classes (one band, values 0 to 5), not an image"),
         (
             two_bands,

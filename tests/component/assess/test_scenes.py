@@ -259,6 +259,33 @@ def test_zeros_that_nothing_marks_as_missing_are_told(bench, tmp_path: Path, cha
     ] * warned
 
 
+@pytest.mark.parametrize(("dtype", "fill"), [("int16", -9999), ("float32", -9999), ("float32", 1.0)])
+def test_a_fill_value_that_nothing_marks_is_told(bench, tmp_path: Path, dtype: str, fill: float) -> None:
+    pixels = (steps() + 100).astype(dtype)
+    pixels[:, :200] = fill
+    (warning,) = bench.assess(write_scene(tmp_path / "s.tif", pixels)).warnings
+    assert f"31% of its pixels are exactly {fill:g} and nothing marks them as missing" in warning
+    assert f"(gdal_edit.py -a_nodata {fill:g})" in warning
+
+
+@pytest.mark.parametrize("fill", [np.finfo(np.float32).min, np.finfo(np.float32).max, 1e38])
+def test_the_largest_numbers_there_are_mean_missing(bench, tmp_path: Path, fill: float) -> None:
+    """As programs write them, often without saying so."""
+    pixels = steps().astype(np.float32)
+    pixels[:TILE, :TILE] = fill
+    result = bench.assess(write_scene(tmp_path / "s.tif", pixels))
+    assert result.not_assessed["nodata"] == 1
+    low, high = result.assessment.stretch
+    assert 0 < low < high < 255
+
+
+def test_a_mask_in_a_file_of_its_own_is_told_as_not_read(bench, tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "s.tif", steps())
+    write_scene(tmp_path / "s.tif.msk", steps())
+    (warning,) = bench.assess(scene).warnings
+    assert warning.startswith(f"{scene}.msk is not read, so what it marks as missing is taken for ground;")
+
+
 def test_an_unreadable_part_costs_its_tiles_only(bench, tmp_path: Path) -> None:
     scene = write_scene(tmp_path / "s.tif", steps(), blockxsize=128, blockysize=128)
     with rasterio.open(scene) as dataset:
