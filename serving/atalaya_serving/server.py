@@ -18,6 +18,7 @@ from types import FrameType
 
 import uvicorn
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from atalaya_serving.budget import MESSAGES_HELD
 from atalaya_serving.config_poll import ConfigPoll
@@ -125,7 +126,7 @@ class Server:
         if settings.rest_port:
             held_bytes = MESSAGES_HELD * settings.max_message_bytes
             limits = RestLimits(settings.rest_max_requests, settings.rest_body_seconds, held_bytes)
-            self.rest = RestServer(settings, RestGuard(application(self.rest_routes()), self.dataplane, limits))
+            self.rest = RestServer(settings, RestGuard(self.rest_app(), self.dataplane, limits))
 
     def grpc_services(self) -> list[Register]:
         """What is offered over gRPC."""
@@ -134,6 +135,10 @@ class Server:
             partial(add_health, health=Health(self.dataplane)),
             partial(add_fast_services, api=self.tfs),
         ]
+
+    def rest_app(self) -> ASGIApp:
+        """What answers REST."""
+        return application(self.rest_routes())
 
     def rest_routes(self) -> list[Route]:
         """What is offered over REST."""

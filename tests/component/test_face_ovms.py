@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
@@ -88,6 +89,33 @@ def test_what_is_triton_s_or_ours_is_not_offered(tmp_path: Path) -> None:
             answer = client.get(path)
             assert (answer.status_code, answer.json()) == (400, {"error": "Invalid request URL"}), path
         assert client.post("/v2/repository/index").status_code == 400
+
+
+PREFLIGHT = {"Origin": "https://map.example", "Access-Control-Request-Method": "POST"}
+
+
+@pytest.mark.parametrize(
+    ("version", "flags", "allowed"),
+    [
+        pytest.param("2026.3", (), "*", id="by default"),
+        pytest.param(
+            "2026.3", ("--allowed_origins", "https://map.example,https://b"), "https://map.example", id="named"
+        ),
+        pytest.param("2026.3", ("--allowed_origins", "https://b"), None, id="another"),
+        pytest.param("2025.2", (), None, id="before it was known"),
+    ],
+)
+def test_pages_of_other_sites_are_let_in_as_the_version_does(
+    tmp_path: Path, version: str, flags: tuple[str, ...], allowed: str | None
+) -> None:
+    fake_version(tmp_path, "m", 1)
+    with running_ovms(version, *one(tmp_path), *flags) as server:
+        address = f"http://127.0.0.1:{server.settings.rest_port}/v2/models/m"
+        answer = httpx.get(address, headers={"Origin": "https://map.example"}, timeout=10)
+        before = httpx.options(f"{address}/infer", headers=PREFLIGHT, timeout=10)
+    assert answer.status_code == 200
+    assert answer.headers.get("access-control-allow-origin") == allowed
+    assert before.headers.get("access-control-allow-origin") == allowed
 
 
 def test_the_server_is_ready_while_a_model_of_its_config_failed(tmp_path: Path) -> None:

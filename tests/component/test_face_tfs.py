@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
@@ -177,6 +178,17 @@ def test_a_model_config_file_is_followed(tmp_path: Path) -> None:
         file.write_text("broken {")
         file.write_text(text.format(root=tmp_path, stable=2))
         until(lambda: predict(channel, label="stable") == (2 * X).tolist())
+
+
+@pytest.mark.parametrize(("flags", "allowed"), [(("--rest_api_enable_cors_support",), "*"), ((), None)])
+def test_pages_of_other_sites_are_let_in_where_the_flag_asks(
+    tmp_path: Path, flags: tuple[str, ...], allowed: str | None
+) -> None:
+    fake_version(tmp_path, "m", 1)
+    with running_tfs("2.20.0", *one(tmp_path), *flags) as server:
+        address = f"http://127.0.0.1:{server.settings.rest_port}/v1/models/m"
+        answer = httpx.get(address, headers={"Origin": "https://map.example"}, timeout=10)
+    assert answer.headers.get("access-control-allow-origin") == allowed
 
 
 def test_a_model_that_stays_the_same_is_not_loaded_again(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 from starlette.routing import Route
+from starlette.types import ASGIApp
 from tritonclient.grpc import service_pb2
 
 from atalaya_serving.config_poll import ConfigPoll
@@ -97,6 +98,11 @@ class OvmsServer(Server):
         call = tell_call(self.repository, (api, GRPC, name), model, version)
         if call is not None:
             self._metrics().tells.count(call, is_ok=status == "OK")
+
+    def rest_app(self) -> ASGIApp:
+        """With what browsers are told of other sites' pages."""
+        cors = self._start.cors
+        return cors.around(super().rest_app()) if cors else super().rest_app()
 
     def rest_routes(self) -> list[Route]:
         """See OvmsRest."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atalaya_serving.errors import SettingsError
+from atalaya_serving.faces.cors import Cors
 from atalaya_serving.faces.ended import Ended
 from atalaya_serving.faces.ovms_config import CHANGES_ANSWERS, MetricsChoice, OvmsConfig, model_by_flags, read_config
 from atalaya_serving.faces.ovms_flags import EXIT_USAGE
@@ -32,7 +33,8 @@ _HONOURED = frozenset({
     "help", "version", "port", "grpc_bind_address", "rest_port", "rest_bind_address", "grpc_max_threads", "log_level",
     "log_path", "grpc_channel_arguments", "file_system_poll_wait_seconds", "cache_dir", "metrics_enable",
     "metrics_list", "config_path", "model_name", "model_path", "model_version_policy", "nireq", "target_device",
-    "plugin_config", "batch_size", "shape",
+    "plugin_config", "batch_size", "shape", "allow_credentials", "allowed_origins", "allowed_methods",
+    "allowed_headers",
     *CHANGES_ANSWERS,
     *OTHER_WORK,
 })  # fmt: skip
@@ -47,6 +49,7 @@ class OvmsStart:
     families: frozenset[str] = frozenset()
     config_path: Path | None = None
     log_path: Path | None = None
+    cors: Cors | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -73,7 +76,7 @@ def ovms_start(given: Mapping[str, str], server: ModelServer) -> OvmsStart:
         raise Ended(EXIT_FAILURE, f"Couldn't start model manager: {error}\n") from error
     unused = tuple(f"--{flag}" for flag in given if flag not in _HONOURED)
     log_path = Path(given["log_path"]) if given.get("log_path") else None
-    return OvmsStart(settings, server, families, config_path, log_path, (*unused, *config.notes))
+    return OvmsStart(settings, server, families, config_path, log_path, _cors(given, server), (*unused, *config.notes))
 
 
 def check(given: Mapping[str, str]) -> None:
@@ -141,6 +144,14 @@ def _settings(given: Mapping[str, str], models: tuple[ModelSettings, ...]) -> Se
         backend="openvino",
         tfs=TfsSettings(derive_signatures=False),
     )
+
+
+def _cors(given: Mapping[str, str], server: ModelServer) -> Cors | None:
+    """On by default in the releases that know it."""
+    if "allowed_origins" not in server.flags:
+        return None
+    told = {kind: _names(given.get(f"allowed_{kind}", "*")) or ("*",) for kind in ("origins", "methods", "headers")}
+    return Cors(**told, allows_credentials=given.get("allow_credentials") == "true")
 
 
 def _names(told: str) -> tuple[str, ...] | None:

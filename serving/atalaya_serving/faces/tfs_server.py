@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from atalaya_serving.engines.base import Engine
 from atalaya_serving.errors import CODES, ModelLoadFailed, SettingsError
@@ -135,6 +136,11 @@ class TfsServer(Server):
         name = method.rpartition("/")[2]
         if name in _COUNTED:
             self.metrics.count((request.model_spec.name, name, GRPC), status, seconds)
+
+    def rest_app(self) -> ASGIApp:
+        """With what browsers are told of other sites' pages."""
+        cors = self._start.cors
+        return cors.around(super().rest_app()) if cors else super().rest_app()
 
     def rest_routes(self) -> list[Route]:
         """The API below /v1, and metrics where the monitoring config puts them."""

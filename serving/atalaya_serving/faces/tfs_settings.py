@@ -10,6 +10,7 @@ from google.protobuf import text_format
 
 from atalaya_serving.engines.base import Backend
 from atalaya_serving.errors import SettingsError
+from atalaya_serving.faces.cors import Cors
 from atalaya_serving.faces.ended import Ended
 from atalaya_serving.faces.tfs_flags import EXIT_FAILED, Given
 from atalaya_serving.flag_values import channel_arguments
@@ -21,6 +22,7 @@ from atalaya_spec.model_server import ModelServer
 
 _MAX_MESSAGE_BYTES = 2**31 - 1
 _QUEUE_SIZE = 10_000
+_CORS = Cors(methods=("GET", "POST"), headers=("Content-Type",))
 # What would change answers, or who may call, and is not done here: the server does not start with it.
 REFUSED = {
     "use_alts_credentials": "false",
@@ -34,7 +36,7 @@ _HONOURED = frozenset({
     "model_base_path", "max_num_load_retries", "load_retry_interval_micros", "file_system_poll_wait_seconds",
     "tensorflow_session_parallelism", "tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism",
     "ssl_config_file", "grpc_channel_arguments", "grpc_max_threads", "monitoring_config_file", "version",
-    "enable_grpc_healthcheck_service", *REFUSED,
+    "enable_grpc_healthcheck_service", "rest_api_enable_cors_support", *REFUSED,
 })  # fmt: skip
 
 
@@ -46,6 +48,7 @@ class TfsStart:
     server: ModelServer
     metrics_path: str = ""
     has_health: bool = False
+    cors: Cors | None = None
     load_retries: int = 5
     retry_seconds: float = 60.0
     complaint: str = ""
@@ -72,6 +75,7 @@ def tfs_start(given: Given, server: ModelServer, backend: Backend | None = None)
         server,
         metrics_path or "",
         values["enable_grpc_healthcheck_service"] == "true",
+        _CORS if values["rest_api_enable_cors_support"] == "true" else None,
         int(values["max_num_load_retries"]),
         max(0.0, int(values["load_retry_interval_micros"]) / 1e6),
         given.complaint,
