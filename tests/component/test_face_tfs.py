@@ -87,7 +87,7 @@ def started_aside(server: TfsServer) -> threading.Thread:
     return thread
 
 
-def test_the_ports_open_when_the_model_is_there(tmp_path: Path) -> None:
+def test_the_ports_open_when_the_model_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "m").mkdir()
     server = tfs_server("2.20.0", *one(tmp_path), "--file_system_poll_wait_seconds=1")
     thread = started_aside(server)
@@ -95,6 +95,8 @@ def test_the_ports_open_when_the_model_is_there(tmp_path: Path) -> None:
         thread.join(1.0)
         assert not is_open(server.settings.grpc_port)
         assert not is_open(server.settings.rest_port)
+        (said,) = [record for record in caplog.records if record.message == "waiting for a version"]
+        assert "has no integer version folder" in vars(said)["reason"]
         fake_version(tmp_path, "m", 1)
         until(lambda: is_open(server.settings.grpc_port) and is_open(server.settings.rest_port))
         thread.join(10)

@@ -78,6 +78,7 @@ class TfsServer(Server):
         for note in self._start.notes:
             _log.warning("accepted, without effect here", extra={"asked": note})
         self.repository.start()
+        self._tell_awaited()
         tries = 0
         while not (self.repository.is_ready() or self.dataplane.is_draining):
             if failed := self._failed():
@@ -101,6 +102,11 @@ class TfsServer(Server):
             _log.info(f"Running gRPC ModelServer at {self.grpc.address} ...", extra=dict(self._engine.describe()))
         if self.rest:
             _log.info(f"Exporting HTTP/REST API at:{self.rest.address} ...")
+
+    def _tell_awaited(self) -> None:
+        for line in self.repository.index():
+            if line.state == "UNAVAILABLE" and not line.version:
+                _log.warning("waiting for a version", extra={"model": line.name, "reason": line.reason})
 
     def _failed(self) -> list[VersionState]:
         """The versions that could not be loaded; a model without any version is waited for."""
