@@ -107,7 +107,7 @@ def queue_chart(history: Sequence[tuple[float, Window]], height: int = 140) -> a
     return chart
 
 
-_NUMBERS = alt.Axis(format="~g", tickCount=4)
+_NUMBERS = alt.Axis(format=",~f", tickCount=4)
 
 
 def _time_axis() -> alt.X:

@@ -32,7 +32,7 @@ _FEW_ALPHA = 150
 _MAX_OUTLINES = 3000
 _ALMOST_CLEAR = [255, 255, 255, 1]
 """What is quite clear cannot be clicked."""
-_VIEW_PX, _PHONE_PX = (760, 560), (350, 560)
+_VIEW_PX, _PHONE_PX = (760, 560), (350, 400)
 _TOOLTIP_STYLE = {"backgroundColor": "#15212b", "color": "#ffffff", "fontSize": "0.85rem", "borderRadius": "4px"}
 
 

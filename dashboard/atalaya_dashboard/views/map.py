@@ -14,7 +14,7 @@ from atalaya_dashboard.views import choice, downloads, follow, live, panel, reso
 from atalaya_spec.errors import AtalayaError
 
 MODES: dict[Mode, str] = {"heat": "Heatmap", "tiles": "Tiles", "scene": "Scene"}
-MAP_HEIGHT_PX = 580
+MAP_HEIGHT_PX, PHONE_HEIGHT_PX = 580, 420
 
 
 def page() -> None:
@@ -154,7 +154,7 @@ def draw(data: MapData, cells: Cells, look: Look, places: tuple[str, ...], picke
         found = clicked(st.session_state.get(key), data.tiles, cells, look.mode)
     st.pydeck_chart(
         damage_map(content(data, cells, found, places, look.mode), look),
-        height=MAP_HEIGHT_PX,
+        height=PHONE_HEIGHT_PX if on_phone() else MAP_HEIGHT_PX,
         on_select=lambda: st.session_state.update({picked: None}),
         selection_mode="single-object",
         key=key,
@@ -199,8 +199,13 @@ def content(data: MapData, cells: Cells, found: Clicked | None, places: tuple[st
         truth=data.truth,
         ring=ring_of(found.cell or str(found.tiles[0]), data, cells, mode) if found is not None else (),
         ranked=tuple(ring_of(name, data, cells, mode) for name in places),
-        on_phone="Mobi" in (st.context.headers.get("User-Agent") or ""),
+        on_phone=on_phone(),
     )
+
+
+def on_phone() -> bool:
+    """What the browser says of itself: Streamlit does not tell the width of a window."""
+    return "Mobi" in (st.context.headers.get("User-Agent") or "")
 
 
 if __name__ == "__main__":
