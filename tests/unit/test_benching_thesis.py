@@ -47,7 +47,7 @@ def report(**changes: object) -> ThesisReport:
     recorded = (
         {"engine": "openvino", "web": "Flask", "cores": "2", "count": 2000, "inference_ms": 4.4, "total_ms": 90},
     )
-    plan = {"concurrency": 8, "rounds": 4}
+    plan = {"concurrency": 8, "rounds": 4, "precision": "f32"}
     return replace(ThesisReport(ABOUT, plan, fits, every(), paths, recorded), **changes)  # type: ignore[arg-type]
 
 
@@ -85,6 +85,7 @@ def test_every_published_figure_of_the_thesis_stands_in_its_table() -> None:
     ):
         assert figure in text
     assert "| (the thesis, 2020) | openvino | 3 | 108 | 67 |" in text
+    assert "OpenVINO computes in f32." in text
     assert "| (the thesis, 2020) | tensorflow | 106 | 381 | 64 |" in text
 
 
@@ -94,6 +95,11 @@ def test_our_figures_stand_beside_them() -> None:
     assert "| haiti-damage | openvino | 20 | 19 | 1 | 95.0% | 75.0% of 4 | 0 |" in text
     assert "| haiti-damage | tensorflow | v2-grpc | 1 | 100.0 | 200.0 | 5 | steal 40% |" in text
     assert "| haiti-damage | openvino | 10 | 20 (v2-grpc, 1 core) | 7 (tfs-rest, 2 cores) |  |" in text
+
+
+def test_what_json_does_to_the_means_is_said_where_there_is_json() -> None:
+    assert "Python's lock" in thesis_markdown(report())
+    assert "Python's lock" not in thesis_markdown(report(served=(SERVED,)))
 
 
 def test_a_ratio_over_tensorflow_names_its_path() -> None:

@@ -77,6 +77,9 @@ def _add_thesis(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     what.add_argument("--repository", type=Path, metavar="FOLDER", help="our models (default: those shipped)")
     what.add_argument("--protocol", type=_choices(_PROTOCOLS), default=_PROTOCOLS, help="the web layers (default: all)")
+    what.add_argument(
+        "--precision", choices=_PRECISIONS[:-1], default="f32", help="OpenVINO's (default f32, as TensorFlow computes)"
+    )
     what.add_argument("--cores", type=_counts, default=(), metavar="N,…", help="of the server (default: 1, and all)")
     what.add_argument("--without", type=_choices(_PARTS), default=(), help=f"leave out: {','.join(_PARTS)}")
     what.add_argument("--recorded", type=Path, metavar="CSV", help="the recording of 2020, to lay beside")
@@ -158,6 +161,7 @@ def _run_thesis(args: argparse.Namespace) -> int:
                 seed=args.seed,
                 inferences=args.inferences,
                 cores=args.cores,
+                precision=args.precision,
                 protocols=args.protocol,
                 concurrency=args.concurrency,
                 rounds=args.rounds,

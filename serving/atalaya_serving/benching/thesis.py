@@ -49,6 +49,8 @@ class ThesisRequest:
     seed: int = 0
     inferences: int = 4000
     cores: tuple[int, ...] = ()
+    precision: str = "f32"
+    """OpenVINO's: by default TensorFlow's own, so that the ratio is one of engines."""
     protocols: tuple[Protocol, ...] = ("v2-grpc", "v2-rest", "tfs-grpc", "tfs-rest")
     concurrency: int = 8
     rounds: int = 4
@@ -101,7 +103,8 @@ class ThesisRun:
         asked = self.request
         plan = {
             "models": asked.models, "tiles": asked.tiles.name, "inferences": asked.inferences,
-            "cores": asked.core_counts, "protocols": asked.protocols, "concurrency": asked.concurrency,
+            "cores": asked.core_counts, "precision": asked.precision, "protocols": asked.protocols,
+            "concurrency": asked.concurrency,
             "rounds": asked.rounds, "epochs": asked.epochs, "seed": asked.seed, "parts": asked.parts,
         }  # fmt: skip
         results = tuple(self.fits), tuple(self.served), tuple(self.paths)
@@ -138,7 +141,7 @@ class ThesisRun:
 
     def _serve(self, model: str, examples: Any, tell: Callable[[str], None]) -> None:
         asked, repository = self.request, self.request.repository_of(model)
-        plan = ServingPlan(repository, asked.work, asked.launcher, asked.core_counts, asked.protocols)
+        plan = ServingPlan(repository, asked.work, asked.launcher, asked.core_counts, asked.protocols, asked.precision)
         with ExitStack() as stack:
             seats = open_seats(plan, model, stack, tell)
             unseen = self.unseen if model == THESIS_MODEL else frozenset()

@@ -54,6 +54,8 @@ class ServingPlan:
     launcher: Launcher
     core_counts: tuple[int, ...]
     protocols: tuple[Protocol, ...]
+    precision: str
+    """OpenVINO's; TensorFlow computes as its graph says."""
     timeout_seconds: float = 30.0
 
 
@@ -78,7 +80,7 @@ class Labelled:
 def open_seats(plan: ServingPlan, model: str, stack: ExitStack, tell: Callable[[str], None]) -> list[Seat]:
     """Start both engines on each number of cores; the stack ends them."""
     wanted = Wanted(model, "", plan.protocols, plan.timeout_seconds)
-    variants = [Variant(engine, "auto") for engine in ENGINES]
+    variants = [Variant(engine, plan.precision if engine == OPENVINO else "auto") for engine in ENGINES]
     own = OwnPlan(plan.repository, variants, plan.launcher, plan.work)
     found = []
     for variant in variants:

@@ -9,6 +9,11 @@ from atalaya_serving.benching.thesis_records import Path, Sums, ThesisReport, gr
 
 _MEANS = ("inference ms", "total ms", "images/s")
 _THESIS = "(the thesis, 2020)"
+_WEB_NOTE = (
+    "`tfs-rest` carries each of an image's 16,384 pixels as a JSON number. Reading them is most of its time, and also"
+    " lengthens its inference: the engine's caller waits for Python's lock while other uploads are read. The means over"
+    " all web layers, in tables 3, 4 and 7, are therefore mostly those of `tfs-rest`."
+)
 
 
 def thesis_markdown(report: ThesisReport) -> str:
@@ -21,7 +26,7 @@ def thesis_markdown(report: ThesisReport) -> str:
         ("2. Right and wrong, by engine", _answers(report) if report.served else ""),
         ("3. Mean times by engine", _by_engine(report) if report.served else ""),
         ("4. Mean times by cores", _grouped(report, "cores") if report.served else ""),
-        ("5. Mean times by web layer", _grouped(report, "protocol") if report.served else ""),
+        ("5. Mean times by web layer", _by_web_layer(report) if report.served else ""),
         ("6. Web layer and cores crossed", _crossed(report) if report.served else ""),
         ("7. Images per second", _speed(report) if report.served else ""),
         ("8. What a TensorFlow figure depends on: the path", _paths(report.paths) if report.paths else ""),
@@ -35,11 +40,13 @@ def thesis_markdown(report: ThesisReport) -> str:
 
 def _protocol(report: ThesisReport) -> list[str]:
     plan = report.plan
+    precision = {"auto": "what the processor does best (see its flags)"}.get(plan["precision"], plan["precision"])
     return [
         f"One image a request, {plan['concurrency']} uploads at a time, each caller sending the"
         " next when it is answered, client and server on the same machine. Inference: the server's own clock around"
         " the engine. Total: the client's, from sending to the answer. Engines, cores and web layers take turns in"
-        f" {plan['rounds']} rounds. The server runs TensorFlow as a traced SavedModel signature (`tf.function`).",
+        f" {plan['rounds']} rounds. The server runs TensorFlow as a traced SavedModel signature (`tf.function`), in"
+        f" f32; OpenVINO computes in {precision}.",
     ]
 
 
@@ -110,6 +117,11 @@ def _grouped(report: ThesisReport, field: str) -> str:
     return table(("model", "engine", {"protocol": "web layer"}.get(field, field), *_MEANS, "marks"), rows)
 
 
+def _by_web_layer(report: ThesisReport) -> str:
+    has_json = any(one.protocol == "tfs-rest" for one in report.served)
+    return _grouped(report, "protocol") + (f"\n\n{_WEB_NOTE}" if has_json else "")
+
+
 def _crossed(report: ThesisReport) -> str:
     rows = [
         (model, engine, protocol, str(cores), *_means(own), _marks(own.noise))
@@ -150,7 +162,7 @@ def _paths(paths: Sequence[Path]) -> str:
     note = (
         "The thesis' network in one process, one image at a time, one caller, all cores. The factor over the first row"
         " says how much faster OpenVINO is than *that path*: `predict()` is made for large batches, so a factor over it"
-        " says little of TensorFlow; the traced function is what a server runs."
+        " says little of TensorFlow; the traced function is what a server runs. TensorFlow computes in f32."
     )
     return f"{table(head, rows)}\n\n{note}"
 

@@ -99,7 +99,7 @@ def _paths(folder: Path) -> dict[tuple[str, str], Callable[[Any], Any]]:
     signature = tf.saved_model.load(str(folder)).signatures["serving_default"]
     traced = tf.function(lambda tiles: model(tiles, training=False), reduce_retracing=True)
     made: dict[tuple[str, str], Callable[[Any], Any]] = {}
-    for precision in dict.fromkeys((best_precision(), "f32")):
+    for precision in dict.fromkeys(("f32", best_precision())):
         loaded = OpenVinoEngine().load(folder, LoadOptions(hint="LATENCY", precision=precision))
         made[f"OpenVINO, {precision}", "openvino"] = _slot_call(loaded.slots[0])
     made["SavedModel signature (tf.function), as served", "tensorflow"] = lambda tile: _numpy(
