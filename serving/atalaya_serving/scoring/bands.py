@@ -124,8 +124,9 @@ def to_bytes(data: npt.NDArray[Any], plan: BandPlan, stretch: tuple[float, float
         offset = wide(0.5 - low * factor * sum(weights))
         for start in range(0, data.shape[1], rows):
             piece = data[:, start : start + rows]
-            total = _mixed([piece[band] for band in bands], scaled, wide)
-            total += offset
+            with np.errstate(over="ignore", invalid="ignore"):  # of values that are not valid
+                total = _mixed([piece[band] for band in bands], scaled, wide)
+                total += offset
             if data.dtype.kind == "f":
                 total[~np.isfinite(total)] = 0
             np.clip(total, 0, 255, out=total)

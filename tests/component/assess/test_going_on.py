@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from atalaya.assess_report import as_text, progress_teller
 from atalaya_serving.scoring import assessment as module
 from atalaya_serving.scoring.assessment import Progress
+from atalaya_serving.scoring.tiles import TileReader
 from atalaya_serving.store import Store, StoreFull
 from databases import postgresql, wait_until
 from rasters import brightness, steps, write_scene
@@ -222,6 +223,16 @@ def test_a_full_store_ends_the_run_and_it_can_go_on(bench, scene: Path) -> None:
     stopped = bench.store.assessments()[0]
     assert (stopped.state, stopped.message) == ("failed", "no room")
     wait_until(lambda: set(threading.enumerate()) <= before, 10)
+    assert bench.assess(scene).assessment.state == "complete"
+
+
+@pytest.mark.timeout(60)
+def test_an_error_that_nobody_foresaw_ends_the_run_and_it_can_go_on(bench, scene: Path, monkeypatch) -> None:
+    """In a reader's thread, whose end nobody would see otherwise: the run would wait for it for ever."""
+    with monkeypatch.context() as broken:
+        broken.setattr(TileReader, "read", lambda *_: {}["unforeseen"])
+        with pytest.raises(KeyError, match="unforeseen"):
+            bench.assess(scene)
     assert bench.assess(scene).assessment.state == "complete"
 
 
