@@ -4,9 +4,10 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+TILES ?= ../shared/data/haiti-tiles.npz
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup system-packages lint unit e2e browser bench format clean
+.PHONY: help demo test setup system-packages lint unit e2e browser bench bench-load bench-thesis format clean
 .PHONY: cluster cluster-prepare cluster-up cluster-down cluster-shell
 
 help: ## Show this list
@@ -76,6 +77,14 @@ cluster-shell: ## Print the line that opens a shell inside it
 
 bench: setup ## Benchmarks beside their peers, interleaved; writes build/bench/
 	tests/benchmarks/run.sh
+
+bench-load: setup ## Our server under load: both engines, all precisions and protocols (about 20 minutes)
+	$(BIN)/atalaya bench load --engine openvino,tensorflow --precision f32,bf16,int8 --concurrency 1,8,32 --batch 1,16 \
+		--rounds 3 --seconds 4 --out build/bench/load
+
+bench-thesis: setup ## The 2020 thesis' tables with both engines (a quarter of an hour); writes docs/thesis-tables.md
+	$(BIN)/atalaya bench thesis --tiles $(TILES) --out build/bench/thesis
+	$(BIN)/python tests/benchmarks/publish_thesis.py build/bench/thesis/thesis.md docs/thesis-tables.md
 
 clean: ## Remove what the targets made, the environment too
 	rm -rf $(VENV) .venvs .cache build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

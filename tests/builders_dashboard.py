@@ -2,9 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import rasterio
@@ -20,6 +24,8 @@ TILE_PX, GSD_M = 128, 0.5
 TILE_M = TILE_PX * GSD_M
 CRS = "EPSG:32618"
 LEFT, TOP = 778_000.0, 2_053_000.0
+FIJI = ("EPSG:32760", 819_000.0, 8_145_000.0)
+"""Another CRS, LEFT and TOP, on Taveuni: the antimeridian goes through a town of 30 columns."""
 
 MANIFEST = {
     "name": "haiti-damage",
@@ -183,6 +189,24 @@ def an_overview(folder: Path, bounds: tuple[float, float, float, float], town: T
     (folder / "overview.json").write_text(json.dumps(told), encoding="utf-8")
 
 
+def a_truth(home: Path, assessment: Assessment, damaged: int = 7) -> Path:
+    """What a synthetic scene's program knows: the first tiles are damaged."""
+    row, col = np.divmod(np.arange(assessment.tiles_total, dtype=np.int32), np.int32(assessment.grid_cols))
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"row": int(r), "col": int(c), "damaged": int(index < damaged)},
+            "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
+        }
+        for index, (r, c, ring) in enumerate(
+            zip(row, col, assessment.grid.corners_wgs84(row, col).tolist(), strict=True)
+        )
+    ]
+    path = home / "scenes" / assessment.scene_digest.removeprefix("sha256:") / "truth.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
+    return path
+
+
 def an_environment() -> Environment:
     """Where the answers were made."""
     return Environment("openvino", "2026.3", "f32", "", "a processor", 2, 2, 4 << 30, "Linux", "6.1", False, "")
@@ -193,12 +217,14 @@ SCENE_ROWS, SCENE_COLS = 6, 8
 
 @dataclass(frozen=True)
 class Site:
-    """A running dashboard. `town` is an assessment of 30 × 30 tiles, `scene` one of a GeoTIFF that was really read."""
+    """A running dashboard. `town` is an assessment of 30 × 30 tiles, `scene` one of a GeoTIFF that was really read,
+    `across` one like the town across the antimeridian."""
 
     url: str
     home: Path
     town: str
     scene: str
+    across: str
 
 
 class FakeServer:
@@ -232,3 +258,26 @@ class FakeServer:
         from prometheus_client import generate_latest
 
         return generate_latest(self.registry).decode()
+
+    @contextmanager
+    def over_http(self, *answers: tuple[float, int]) -> Iterator[str]:
+        """The address of its metrics over real HTTP. Before each reading it counts `answers`: (seconds, times)."""
+        server = self
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                for seconds, times in answers:
+                    server.answer(seconds, times)
+                content = server.text().encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as http:
+            Thread(target=http.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{http.server_port}/metrics"
+            http.shutdown()

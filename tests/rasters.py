@@ -17,9 +17,15 @@ def brightness(row: int, col: int) -> int:
 
 
 def steps(rows: int = 4, cols: int = 5, tile: int = TILE) -> np.ndarray:
-    """uint8 [h, w]: every tile in its own grey."""
+    """uint8 [h, w]: every tile in its own grey, give or take one."""
     levels = np.array([[brightness(row, col) for col in range(cols)] for row in range(rows)], np.uint8)
-    return np.kron(levels, np.ones((tile, tile), np.uint8))
+    return textured(np.kron(levels, np.ones((tile, tile), np.uint8)))
+
+
+def textured(levels: np.ndarray) -> np.ndarray:
+    """The same [h, w], one more and one less in squares of 8 pixels: a tile's mean stays, and it is not constant."""
+    y, x = np.indices(levels.shape)
+    return levels - 1 + (2 * ((y // 8 + x // 8) % 2)).astype(levels.dtype)
 
 
 def write_scene(path: Path, pixels: np.ndarray, **changes: Any) -> Path:

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Install what the tests need from Debian: Chromium for the dashboard, PostgreSQL for the store and, with `cluster` as the
+# Install what the tests need from Debian: Chromium for the dashboard, PostgreSQL for the store, Prometheus and, with `cluster` as the
 # argument, also a container runtime, its network plugins, image builders and a registry for the test cluster.
 # Without root it names the command instead; the tests that need them then say so and the rest runs (CI skips nothing).
 set -euo pipefail
 missing=()
 need() { command -v "$1" >/dev/null || missing+=("$2"); }
 need chromium chromium
+need prometheus prometheus
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 fc-list 2>/dev/null | grep -qi dejavu || missing+=(fonts-dejavu-core fontconfig)
 if [ "${1:-}" = cluster ]; then

@@ -6,7 +6,7 @@ import streamlit as st
 
 ASSETS = Path(__file__).with_name("assets")
 
-st.set_page_config(page_title="Atalaya", page_icon=ASSETS / "icon.png", layout="wide", initial_sidebar_state="expanded")
+st.set_page_config(page_title="Atalaya", page_icon=ASSETS / "icon.png", layout="wide", initial_sidebar_state=330)
 st.logo(ASSETS / "logo.svg", size="large")
 st.navigation(
     [

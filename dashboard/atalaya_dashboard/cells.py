@@ -16,6 +16,9 @@ DEFAULT_RESOLUTION = 9
 FEW_TILES = 5
 """A cell with fewer assessed tiles says too little to be coloured."""
 
+LEGIBLE_CELLS = 4000
+"""More of them on a map are each smaller than a finger, and slow without a graphics card."""
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -69,9 +72,11 @@ def cells_of(center: NDArray[Any], probability: NDArray[Any], damaged: NDArray[A
 
 
 def suggested_resolution(tile_count: int, covered_m2: float) -> int:
-    """The resolution to open with: the finest whose cells hold enough tiles (9 for tiles of 64 m)."""
+    """The resolution to open with: the finest whose cells hold enough tiles (9 for tiles of 64 m) and are not so many
+    that none can be made out."""
     if tile_count == 0 or covered_m2 <= 0:
         return DEFAULT_RESOLUTION
     tiles_per_m2 = tile_count / covered_m2
-    enough = [r for r in RESOLUTIONS if h3.average_hexagon_area(r, unit="m^2") * tiles_per_m2 >= FEW_TILES]
-    return max(enough, default=RESOLUTIONS[0])
+    cell_m2 = {r: h3.average_hexagon_area(r, unit="m^2") for r in RESOLUTIONS}
+    good = [r for r, m2 in cell_m2.items() if m2 * tiles_per_m2 >= FEW_TILES and covered_m2 / m2 <= LEGIBLE_CELLS]
+    return max(good, default=RESOLUTIONS[0])

@@ -31,7 +31,9 @@ NOT_DAMAGED: Colour = (59, 81, 139)
 NOT_ASSESSED: Colour = (150, 156, 162)
 FEW: Colour = (128, 134, 140)
 """A cell with too few tiles to say anything."""
-_LEAST_ALPHA, _FULL_AT_SHARE = 80, 0.45
+KNOWN: Colour = (213, 94, 0)
+"""Vermilion (Okabe and Ito): what is known of a synthetic scene, drawn as an outline."""
+_LEAST_ALPHA, _FULL_AT_SHARE = 20, 0.45
 
 
 def ramp(values: NDArray[Any]) -> NDArray[np.uint8]:

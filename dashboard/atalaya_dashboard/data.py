@@ -1,6 +1,5 @@
 """Fetches what a map needs from the store and the scenes folder, into frozen values. No page is known here."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,15 +8,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from atalaya_dashboard.errors import PixelsUnavailable
-from atalaya_dashboard.grid_image import Corner, Overlay, png_url, states_grid, states_picture, webp_url
+from atalaya_dashboard.grid_image import Corners, Overlay, png_url, states_grid, states_picture
+from atalaya_dashboard.placement import Bounds, bounds_near, in_one_piece, middle_of
+from atalaya_dashboard.scene_folder import Truth, overview, truth
 from atalaya_serving.scoring.counts import Count, count_damaged
 from atalaya_serving.store import Assessment, Scene, SceneUnknown, Store, TileState, TileTable
 from atalaya_spec.manifest import versions
 
-OVERVIEW_SIDE_PX = 2048
 SYNTHETIC = "synthetic"
 
 
@@ -38,18 +37,26 @@ class StateCounts:
 
 @dataclass(frozen=True)
 class MapData:
-    """One assessment, ready to be shown. Pictures are None where there is nothing to show."""
+    """One assessment, ready to be shown. Pictures are None where there is nothing to show.
+
+    All longitudes lie in one piece around the scene's middle; see `placement`.
+    """
 
     assessment: Assessment
     scene: Scene | None
     tiles: TileTable
     states: StateCounts
     count: Count
-    bounds: tuple[float, float, float, float]
+    corners: NDArray[np.float64]
+    """Footprints of the tiles [n, 4, 2]: upper left, upper right, lower right, lower left."""
+    outline: Corners
+    """Of the whole grid: bottom left, top left, top right, bottom right."""
+    bounds: Bounds
     tile_size_m: float
     overview: Overlay | None
     hatch: Overlay | None
     states_picture: Overlay | None
+    truth: Truth | None
 
     @property
     def synthetic(self) -> bool:
@@ -67,18 +74,25 @@ def load_map(store: Store, assessment_id: str, scenes_folder: Path) -> MapData:
     assessment = store.assessment(assessment_id)
     tiles = store.tiles(assessment_id)
     scene = _scene(store, assessment.scene_digest)
-    hatch, states = _grid_overlays(assessment, tiles)
+    outline = grid_outline(assessment)
+    middle = middle_of(np.array(outline)[:, 0])
+    corners = in_one_piece(tiles.corners, middle)
+    hatch, states = _grid_overlays(assessment, tiles, outline)
+    folder = scenes_folder / assessment.scene_digest.removeprefix("sha256:")
     return MapData(
         assessment=assessment,
         scene=scene,
         tiles=tiles,
         states=state_counts(tiles),
         count=count_damaged(tiles.probability, calibration_bootstrap(assessment.manifest)),
-        bounds=_bounds(tiles, scene),
+        corners=corners,
+        outline=outline,
+        bounds=_bounds(corners, scene),
         tile_size_m=tile_size_m(assessment.manifest),
-        overview=overview(scenes_folder / assessment.scene_digest.removeprefix("sha256:")),
+        overview=overview(folder, middle),
         hatch=hatch,
         states_picture=states,
+        truth=truth(folder, middle) if is_synthetic(assessment) else None,
     )
 
 
@@ -114,18 +128,6 @@ def tile_size_m(manifest: Mapping[str, Any]) -> float:
     return float(given.get("tileSize", 0)) * float(given.get("gsd", 0))
 
 
-def overview(folder: Path) -> Overlay | None:
-    """The scene's picture, made small enough to travel inside the map; None when there is none or it is broken."""
-    try:
-        told = json.loads((folder / "overview.json").read_text(encoding="utf-8"))
-        west, south, east, north = (float(value) for value in told["bounds"])
-        with Image.open(folder / "overview.png") as picture:
-            url = webp_url(picture, OVERVIEW_SIDE_PX)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return Overlay(url, ((west, south), (west, north), (east, north), (east, south)))
-
-
 def models(repository: Path) -> list[str]:
     """The names of the models that have a version in the repository."""
     if not repository.is_dir():
@@ -140,33 +142,31 @@ def _scene(store: Store, digest: str) -> Scene | None:
         return None
 
 
-def _grid_overlays(assessment: Assessment, tiles: TileTable) -> tuple[Overlay | None, Overlay | None]:
+def _grid_overlays(assessment: Assessment, tiles: TileTable, outline: Corners) -> tuple[Overlay | None, Overlay | None]:
     if not len(tiles):
         return None, None
-    corners = grid_corners(assessment)
     grid = states_grid(tiles.row, tiles.col, tiles.state, (assessment.grid_rows, assessment.grid_cols))
     hatch = None
     if np.any(tiles.state == TileState.NOT_ASSESSED):
-        hatch = Overlay(png_url(states_picture(grid, with_assessed=False)), corners)
-    return hatch, Overlay(png_url(states_picture(grid, with_assessed=True)), corners)
+        hatch = Overlay(png_url(states_picture(grid, with_assessed=False)), outline)
+    return hatch, Overlay(png_url(states_picture(grid, with_assessed=True)), outline)
 
 
-def grid_corners(assessment: Assessment) -> tuple[Corner, Corner, Corner, Corner]:
-    """Lon/lat of the whole grid: bottom left, top left, top right, bottom right."""
+def grid_outline(assessment: Assessment) -> Corners:
+    """Lon/lat of the whole grid's corners: bottom left, top left, top right, bottom right."""
     last_row, last_col = assessment.grid_rows - 1, assessment.grid_cols - 1
     row, col = np.array([last_row, 0, 0, last_row], np.int32), np.array([0, 0, last_col, last_col], np.int32)
-    corners = assessment.grid.corners_wgs84(row, col)
-    bottom_left, top_left, top_right, bottom_right = (
-        (float(corners[tile, corner, 0]), float(corners[tile, corner, 1])) for tile, corner in enumerate((3, 0, 1, 2))
-    )
+    found = assessment.grid.corners_wgs84(row, col)[np.arange(4), [3, 0, 1, 2]]
+    placed = in_one_piece(found, middle_of(found[:, 0]))
+    bottom_left, top_left, top_right, bottom_right = ((float(lon), float(lat)) for lon, lat in placed)
     return bottom_left, top_left, top_right, bottom_right
 
 
-def _bounds(tiles: TileTable, scene: Scene | None) -> tuple[float, float, float, float]:
-    if len(tiles):
-        low, high = tiles.corners.min(axis=(0, 1)), tiles.corners.max(axis=(0, 1))
+def _bounds(corners: NDArray[np.float64], scene: Scene | None) -> Bounds:
+    if len(corners):
+        low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
-    return scene.bounds if scene is not None else (-180.0, -60.0, 180.0, 60.0)
+    return bounds_near(scene.bounds) if scene is not None else (-180.0, -60.0, 180.0, 60.0)
 
 
 def pixels_of(data: MapData, row: int, col: int) -> NDArray[np.uint8]:

@@ -14,8 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atalaya_dashboard.colours import DAMAGED, NOT_ASSESSED, NOT_DAMAGED
+from atalaya_dashboard.placement import Point
 
 LONGEST_SIDE_PX = 3072
+_SMALL_SIDE_PX = 768
+"""A grid of few tiles is drawn about this large, or its lines would be as thick as roads."""
+_LINES_ACROSS = 64
+"""How many lines of the hatch a small picture is wide; on the map they are then some 10 pixels apart."""
 _GAP_FROM_PX = 8
 """Tiles this large in the picture have a dark line between them."""
 _NO_ROW = 255
@@ -30,7 +35,7 @@ _PALETTE = (
 )
 _CLEAR, _GREY, _STROKE, _NOT_DAMAGED, _DAMAGED, _GAP = range(len(_PALETTE))
 
-Corner = tuple[float, float]
+Corners = tuple[Point, Point, Point, Point]
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Overlay:
     """A picture as a data URL and where it lies: lon/lat of bottom left, top left, top right, bottom right."""
 
     url: str
-    corners: tuple[Corner, Corner, Corner, Corner]
+    corners: Corners
 
 
 def data_url(content: bytes, mime: str) -> str:
@@ -52,9 +57,10 @@ def states_picture(states: NDArray[np.uint8], with_assessed: bool) -> Image.Imag
     Tiles that were not assessed are grey with diagonal lines. Assessed ones have their colour, or are clear without
     `with_assessed`.
     """
-    cell_px = int(np.clip(LONGEST_SIDE_PX // max(states.shape), 2, 16))
+    longest = max(states.shape)
+    cell_px = int(np.clip(LONGEST_SIDE_PX // longest, 2, max(16, _SMALL_SIDE_PX // longest)))
     grid = np.repeat(np.repeat(states, cell_px, axis=0), cell_px, axis=1)
-    period = max(4, cell_px // 2)
+    period = max(4, min(cell_px // 2, longest * cell_px // _LINES_ACROSS))
     y, x = np.ogrid[: grid.shape[0], : grid.shape[1]]
     line = (x + y) % period < max(1, period // 4)
     index = np.full(grid.shape, _CLEAR, dtype=np.uint8)

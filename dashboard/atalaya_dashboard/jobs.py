@@ -20,11 +20,16 @@ _KILL_AFTER_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class AssessOptions:
-    """What to assess, with what. `endpoint` is a running server's host:port, or empty to compute here."""
+    """What to assess, with what. `endpoint` is a running server's host:port, or empty to compute here. `bands` and
+    `scale` are as on the command line, which judges them."""
 
     scene: Path
     model: str
     endpoint: str = ""
+    area: Path | None = None
+    mask: Path | None = None
+    bands: str = ""
+    scale: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,30 @@ class Progress:
 
 def assess_command(options: AssessOptions) -> list[str]:
     """The command line, with this Python."""
-    command = [sys.executable, "-m", "atalaya", "assess", str(options.scene), "--model", options.model]
-    if options.endpoint:
-        command += ["--endpoint", options.endpoint]
-    return [*command, "--progress", "json", "--json"]
+    given = {
+        "--endpoint": options.endpoint,
+        "--area": options.area,
+        "--mask": options.mask,
+        "--bands": options.bands,
+        "--scale": options.scale,
+    }
+    # With "=": a value may begin with a dash, as in --scale=-5,5.
+    flags = [f"{flag}={value}" for flag, value in given.items() if value]
+    command = [sys.executable, "-m", "atalaya", "assess", f"--model={options.model}", *flags]
+    return [*command, "--progress=json", "--json", "--", str(options.scene)]
 
 
 class Job:
     """One child process. Its properties may be read from any thread at any time."""
 
-    def __init__(self, options: AssessOptions, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        options: AssessOptions,
+        command: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        on_refused: Callable[[], None] | None = None,
+    ) -> None:
+        """`on_refused` is called once, from another thread, when the child failed before it began with any tile."""
         self.options = options
         self._lock = threading.Lock()
         self._progress = Progress()
@@ -71,6 +90,8 @@ class Job:
             env=dict(env) if env is not None else None,
         )
         self._readers = [self._reading(self._read_errors), self._reading(self._read_result)]
+        if on_refused is not None:
+            self._reading(lambda: self._tell_refused(on_refused))
 
     def _reading(self, target: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=target, daemon=True)
@@ -97,6 +118,13 @@ class Job:
             text = output.read()
         with self._lock:
             self._result = _json_object(text.strip()) or {}
+
+    def _tell_refused(self, on_refused: Callable[[], None]) -> None:
+        self._process.wait()
+        for thread in self._readers:
+            thread.join()
+        if self.state == "failed" and not self.progress.total:
+            on_refused()
 
     @property
     def state(self) -> State:
@@ -128,13 +156,6 @@ class Job:
         """The assessment that was made, as the result names it."""
         with self._lock:
             return assessment_id_in(self._result)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the child noticed about the scene, as that it is coarser than what the model knows."""
-        with self._lock:
-            told = self._result.get("warnings")
-        return tuple(str(warning) for warning in told) if isinstance(told, list) else ()
 
     def cancel(self) -> None:
         """Ask the child to stop, and make it after a while. What it has done is kept in the store."""
@@ -168,11 +189,16 @@ class JobBoard:
         """The running job, or the last one until it is cleared."""
         return self._job
 
-    def start(self, options: AssessOptions, env: Mapping[str, str] | None = None) -> Job:
+    def start(
+        self,
+        options: AssessOptions,
+        env: Mapping[str, str] | None = None,
+        on_refused: Callable[[], None] | None = None,
+    ) -> Job:
         """Start a job, or give the one that runs."""
         with self._lock:
             if self._job is None or self._job.state != "running":
-                self._job = Job(options, assess_command(options), env)
+                self._job = Job(options, assess_command(options), env, on_refused)
             return self._job
 
     def clear(self) -> None:

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from html import escape
 
 from atalaya_dashboard.cells import FEW_TILES
-from atalaya_dashboard.charts import Mode
 from atalaya_dashboard.colours import DAMAGED, FEW, NOT_DAMAGED, css, css_gradient
 from atalaya_dashboard.data import MapData
+from atalaya_dashboard.deck import FEW_SIGN, Mode
 from atalaya_dashboard.metrics import Lately, ModelKey, Window
+from atalaya_serving.scoring.caveats import INTERVAL_CAVEAT
 
 HATCH = "repeating-linear-gradient(135deg, #40464d 0 1.5px, #a9aeb3 1.5px 5px)"
+KNOWN_WORDS = "known damage (synthetic)"
 SYNTHETIC_WORDS = "Synthetic scene: made by a program, no real place and no real damage"
 
 STYLE = """<style>
@@ -26,6 +28,7 @@ STYLE = """<style>
 .at-what { font-size: 1.25rem; font-weight: 600; }
 .at-sure { font-size: 1.05rem; }
 .at-more { color: #45535f; font-size: .95rem; margin-top: .2rem; }
+.at-caveat { color: #45535f; font-size: .8rem; flex: 1 1 15rem; max-width: 40rem; align-self: center; }
 .at-badge { display: inline-block; background: #fff3cd; color: #5c4400; border: 1px solid #e0b93b;
   border-radius: 4px; padding: .15rem .6rem; font-weight: 650; font-size: .95rem; margin-bottom: .35rem; }
 .at-legend { display: flex; flex-wrap: wrap; gap: .5rem 1.6rem; align-items: center; font-size: .92rem; }
@@ -33,12 +36,21 @@ STYLE = """<style>
 .at-bar { height: .9rem; border: 1px solid #7d8790; border-radius: 2px; }
 .at-ticks { display: flex; justify-content: space-between; font-size: .82rem; font-variant-numeric: tabular-nums; }
 .at-key { display: inline-flex; align-items: center; gap: .45rem; }
-.at-swatch { width: 1.35rem; height: 1.05rem; border: 1px solid #7d8790; border-radius: 2px; }
+.at-swatch { width: 1.35rem; height: 1.05rem; border: 1px solid #7d8790; border-radius: 2px; color: #ffffff;
+  font-weight: 700; font-size: .8rem; line-height: 1rem; text-align: center; }
 .at-strip { display: grid; grid-template-columns: repeat(3, 1fr); gap: .15rem .6rem; }
 .at-strip b { display: block; font-size: 1.2rem; font-variant-numeric: tabular-nums; }
 .at-strip span { color: #45535f; font-size: .82rem; }
+.at-ring { background: transparent; border: 3px solid rgb(213,94,0); }
+.at-lines { font-size: .85rem; line-height: 1.35; margin-bottom: .35rem; font-variant-numeric: tabular-nums; }
+.at-idle { color: #45535f; font-size: .85rem; }
 .at-model { font-weight: 650; font-size: .95rem; margin: .1rem 0 .2rem; }
 .at-dot { display: inline-block; width: .6rem; height: .6rem; border-radius: 50%; margin-right: .4rem; }
+.at-swatch, .at-bar, .at-dot { forced-color-adjust: none; }
+[data-testid="stCaptionContainer"] { color: #45535f; opacity: 1; }
+@media (forced-colors: active) { .stSlider, .stCheckbox, .stButtonGroup { forced-color-adjust: none;
+  background: #ffffff; color: #15212b; } }
+@media (max-width: 640px) { .stMainBlockContainer { padding: 4rem .8rem 2rem; } .at-big { font-size: 2.4rem; } }
 </style>"""
 
 
@@ -47,16 +59,22 @@ def count(data: MapData) -> str:
     found, states = data.count, data.states
     badge = f'<div class="at-badge">{SYNTHETIC_WORDS}</div><br>' if data.synthetic else ""
     area = f" ({data.assessed_km2:,.2g} km²)" if data.assessed_km2 else ""
+    caveat = f'<div class="at-caveat">{escape(INTERVAL_CAVEAT)}</div>' if states.assessed else ""
     if states.assessed == 0:
         told = '<span class="at-big">?</span><span class="at-what">No tile was assessed</span>'
     else:
         told = (
-            f'<span class="at-big">{found.expected:,.0f}</span>'
+            f'<span class="at-big">{number(found.expected)}</span>'
             f'<span><span class="at-what">damaged tiles expected</span>'
             f'<br><span class="at-sure">90% interval <b>{found.low:,.0f} to {found.high:,.0f}</b>, '
             f"of n = {found.n:,} assessed{area}</span></span>"
         )
-    return f'{badge}<div class="at-count">{told}</div><div class="at-more">{missing(data)}</div>'
+    return f'{badge}<div class="at-count">{told}{caveat}</div><div class="at-more">{missing(data)}</div>'
+
+
+def number(expected: float) -> str:
+    """An expected count; a small one with a decimal, for 0.4 is not nothing."""
+    return f"{expected:.1f}" if 0.05 <= expected < 9.95 else f"{expected:,.0f}"
 
 
 def missing(data: MapData) -> str:
@@ -65,10 +83,11 @@ def missing(data: MapData) -> str:
     if not states.not_assessed:
         return "Every tile was assessed."
     reasons = ", ".join(f"{escape(reason) or 'no reason kept'} {n:,}" for reason, n in states.reasons)
-    return f"<b>{states.not_assessed:,} tiles not assessed</b> ({reasons}): unknown, not safe."
+    tiles = "tile" if states.not_assessed == 1 else "tiles"
+    return f"<b>{states.not_assessed:,} {tiles} not assessed</b> ({reasons}): unknown, not safe."
 
 
-def legend(mode: Mode) -> str:
+def legend(mode: Mode, with_truth: bool = False) -> str:
     """What the colours mean in the present view."""
     parts = []
     if mode == "heat":
@@ -78,25 +97,36 @@ def legend(mode: Mode) -> str:
             f'<div class="at-bar" style="background:{css_gradient()}, #9aa0a5"></div>'
             f'<div class="at-ticks">{ticks}</div></div>'
         )
-        parts.append(_key(css(FEW), f"fewer than {FEW_TILES} tiles: too few to say"))
+        parts.append(_key(css(FEW), f"fewer than {FEW_TILES} tiles: too few to say", FEW_SIGN))
     elif mode == "tiles":
         parts += [_key(css(DAMAGED), "damaged"), _key(css(NOT_DAMAGED), "not damaged")]
     if mode != "scene":
         parts.append(_key(HATCH, "not assessed: unknown"))
+    if with_truth:
+        parts.append(f'<span class="at-key"><span class="at-swatch at-ring"></span>{KNOWN_WORDS}</span>')
     return f'<div class="at-legend">{"".join(parts)}</div>'
 
 
-def _key(background: str, words: str) -> str:
-    return f'<span class="at-key"><span class="at-swatch" style="background:{background}"></span>{words}</span>'
+def _key(background: str, words: str, sign: str = "") -> str:
+    swatch = f'<span class="at-swatch" style="background:{background}">{sign}</span>'
+    return f'<span class="at-key">{swatch}{words}</span>'
 
 
 def strip(found: Sequence[tuple[ModelKey, Lately]]) -> str:
-    """Live latency beside the map, small."""
-    return "".join(_strip_of(key, now.window) for key, now in found)
+    """Live latency beside the map, small: one model large, several in lines, those that nobody asked by name only."""
+    asked = [(key, now.window) for key, now in found if not now.never_asked]
+    shape = _grid if len(asked) == 1 else _lines
+    unasked = ", ".join(_name(key, now.window) for key, now in found if now.never_asked)
+    rest = f'<div class="at-idle">No request yet: {unasked}</div>' if unasked else ""
+    return "".join(f'<div class="at-model">{_name(key, now)}</div>{shape(now)}' for key, now in asked) + rest
 
 
-def _strip_of(key: ModelKey, window: Window) -> str:
+def _name(key: ModelKey, window: Window) -> str:
     colour, state = ("#2c718e", "ready") if window.ready else ("#d35400", "not ready")
+    return f'<span class="at-dot" style="background:{colour}"></span>{escape(str(key))}, {state}'
+
+
+def _grid(window: Window) -> str:
     numbers = (
         (milliseconds(window.p50), "p50"),
         (milliseconds(window.p95), "p95"),
@@ -106,10 +136,14 @@ def _strip_of(key: ModelKey, window: Window) -> str:
         (f"{window.queue_depth:,.0f}", "in queue"),
     )
     cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in numbers)
+    return f'<div class="at-strip">{cells}</div>'
+
+
+def _lines(window: Window) -> str:
     return (
-        f'<div class="at-model"><span class="at-dot" style="background:{colour}"></span>'
-        f"{escape(str(key))}, {state}</div>"
-        f'<div class="at-strip">{cells}</div>'
+        f'<div class="at-lines">p50 <b>{milliseconds(window.p50)}</b> · p95 <b>{milliseconds(window.p95)}</b> · '
+        f"p99 <b>{milliseconds(window.p99)}</b><br>{window.requests_per_second:,.1f} requests/s · "
+        f"{window.errors_per_second:,.1f} errors/s · {window.queue_depth:,.0f} in queue</div>"
     )
 
 

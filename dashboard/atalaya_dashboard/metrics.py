@@ -198,6 +198,11 @@ class Lately:
     window: Window
     idle: bool
 
+    @property
+    def never_asked(self) -> bool:
+        """Whether the server has answered nothing for this model since it started."""
+        return self.idle and math.isnan(self.window.p50)
+
 
 def lately(samples: Sequence[Sample], key: ModelKey, seconds: float) -> Lately | None:
     """What happened in about the last `seconds`; None before there are two readings."""

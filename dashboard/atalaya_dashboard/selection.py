@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atalaya_dashboard.cells import Cells
-from atalaya_dashboard.charts import CELLS, TILES
+from atalaya_dashboard.deck import CELLS, TILES
 from atalaya_serving.store import TileTable
 
 
@@ -40,10 +40,3 @@ def _objects(state: object) -> Mapping[str, list[dict[str, Any]]]:
     selection = state.get("selection")
     objects = selection.get("objects") if isinstance(selection, Mapping) else None
     return objects if isinstance(objects, Mapping) else {}
-
-
-def most_damaged_first(tiles: TileTable, members: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Order tiles by probability, those that were not assessed last."""
-    probability = np.nan_to_num(tiles.probability[members], nan=-1.0)
-    ordered: NDArray[np.int64] = members[np.argsort(-probability, kind="stable")]
-    return ordered

@@ -13,6 +13,7 @@ from atalaya_spec.problems import Problem, Refused, did_you_mean, one_of
 from atalaya_spec.units import type_name
 
 _DESCRIPTION, _READER = "description", "reader"
+_MOST_UNKNOWN = 20
 
 
 class _Invalid:
@@ -57,10 +58,11 @@ def described(description: str, reader: Reader, *, default: Any = dataclasses.MI
 
 @dataclass(frozen=True)
 class Scalar:
-    """A value that one function reads: it raises Refused, or answers."""
+    """A value that one function reads: it raises Refused, or answers. `schema` is how an API server says the same."""
 
     written: str
     parse: Callable[[object], Any]
+    schema: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, value: object, path: str, findings: Findings) -> Any:
         try:
@@ -121,6 +123,7 @@ class ListOf:
     """A list of distinct items, not empty."""
 
     item: Reader
+    most: int
 
     @property
     def written(self) -> str:
@@ -132,6 +135,9 @@ class ListOf:
             return INVALID
         if not value:
             findings.add(path, "the list is empty", "name at least one, or leave the field out")
+            return INVALID
+        if len(value) > self.most:
+            findings.add(path, f"the list has {len(value)} items", f"name at most {self.most}")
             return INVALID
         items = [self.item.read(item, f"{path}[{i}]", findings) for i, item in enumerate(value)]
         for i, item in enumerate(items):
@@ -191,12 +197,14 @@ class Struct:
 
     def _refuse_unknown(self, value: Mapping[Any, Any], path: str, findings: Findings) -> None:
         known = struct_fields(self.cls)
-        for key in value:
-            if key not in known and key not in self.ignored:
-                at = f"{path}.{key}" if path else str(key)
-                listed = f"leave it out; the fields here are {', '.join(known)}" if known else "leave it out"
-                step = _home(str(key), path, findings.paths) or did_you_mean(str(key), known) or listed
-                findings.add(at, "there is no such field", step)
+        unknown = [key for key in value if key not in known and key not in self.ignored]
+        for key in unknown[:_MOST_UNKNOWN]:
+            at = f"{path}.{key}" if path else str(key)
+            listed = f"leave it out; the fields here are {', '.join(known)}" if known else "leave it out"
+            step = _home(str(key), path, findings.paths) or did_you_mean(str(key), known) or listed
+            findings.add(at, "there is no such field", step)
+        if (more := len(unknown) - _MOST_UNKNOWN) > 0:
+            findings.add(path, f"{more:,} more fields are unknown", "correct the first ones, then check again")
 
 
 def _home(key: str, path: str, paths: tuple[str, ...]) -> str:
@@ -248,6 +256,8 @@ def walk(cls: type, prefix: str = "") -> Iterator[DescribedField]:
         yield DescribedField(path, reader.written, required, default, description_of(member))
         if isinstance(reader, Struct):
             yield from walk(reader.cls, path)
+        elif isinstance(reader, ListOf) and isinstance(reader.item, Struct):
+            yield from walk(reader.item.cls, f"{path}[]")
 
 
 def _write(words: tuple[str, ...]) -> str:

@@ -9,6 +9,18 @@ is in `rules.py`; reading files is in `model_files.py`. Fields that are not here
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from atalaya_spec.field_schemas import (
+    CPU_SCHEMA,
+    DEVICE_SCHEMA,
+    DURATION_SCHEMA,
+    IMAGE_SCHEMA,
+    MEMORY_SCHEMA,
+    PERCENTAGE_SCHEMA,
+    QUERY_SCHEMA,
+    SECRET_NAME_SCHEMA,
+    URI_SCHEMA,
+    VERSION_SCHEMA,
+)
 from atalaya_spec.fields import Choice, ListOf, Scalar, Struct, Texts, WholeNumber, described
 from atalaya_spec.names import (
     ModelUri,
@@ -16,6 +28,7 @@ from atalaya_spec.names import (
     read_image,
     read_model_name,
     read_namespace,
+    read_query,
     read_secret_name,
     read_uri,
     read_version,
@@ -37,9 +50,9 @@ API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "InferenceModel"
 
 MAX_REPLICAS = 1000
-_CPU = Scalar("cores, as `2` or `500m`", read_cpu)
-_MEMORY = Scalar("bytes, as `512Mi` or `1Gi`", read_memory)
-_DURATION = Scalar("duration, as `2ms`", read_duration)
+_CPU = Scalar("cores, as `2` or `500m`", read_cpu, CPU_SCHEMA)
+_MEMORY = Scalar("bytes, as `512Mi` or `1Gi`", read_memory, MEMORY_SCHEMA)
+_DURATION = Scalar("duration, as `2ms`", read_duration, DURATION_SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,7 @@ class Versions:
         default=None,
     )
     specific: tuple[int, ...] | None = described(
-        "Just these versions.", ListOf(WholeNumber(1, 2**31 - 1)), default=None
+        "Just these versions.", ListOf(WholeNumber(1, 2**31 - 1), most=100), default=None
     )
     all: AllVersions | None = described("Every version there is: `{}`.", Struct(AllVersions), default=None)
 
@@ -69,14 +82,14 @@ class Model:
     uri: ModelUri = described(
         "Folder that holds a folder a version. s3, gs, az, https, pvc or oci; file:// and plain paths only with "
         "`atalaya up`, relative ones to the file.",
-        Scalar("URI", read_uri),
+        Scalar("URI", read_uri, URI_SCHEMA),
     )
     versions: Versions = described(
         "Which versions serve: exactly one of its fields.", Struct(Versions), default=Versions(latest=1)
     )
     credentials_secret: str | None = described(
         "Secret whose keys are the environment variables that the store's SDK reads.",
-        Scalar("name of a Secret", read_secret_name),
+        Scalar("name of a Secret", read_secret_name, SECRET_NAME_SCHEMA),
         default=None,
     )
 
@@ -114,16 +127,24 @@ class QueueTarget:
     """How many requests may wait before another replica is worth its cost."""
 
     length: int = described("Waiting requests a replica to aim at.", WholeNumber(1, 100_000))
+    query: str | None = described(
+        "PromQL whose one number is what waits elsewhere, such as in a queue of jobs; it is seen at zero replicas too. "
+        "Default: the server's own queue.",
+        Scalar("PromQL", read_query, QUERY_SCHEMA),
+        default=None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
     """Replicas by load. Exactly one of `cpu`, `concurrency`, `latencyP95`, `queue` says what load is."""
 
-    min: int = described("Fewest replicas; 0 needs another signal than cpu.", WholeNumber(0, MAX_REPLICAS), default=1)
+    min: int = described("Fewest replicas; 0 needs `queue.query`.", WholeNumber(0, MAX_REPLICAS), default=1)
     max: int = described("Most replicas.", WholeNumber(1, MAX_REPLICAS))
     cpu: Percentage | None = described(
-        "Share of the requested cores to aim at.", Scalar("percentage, as `70%`", read_percentage), default=None
+        "Share of the requested cores to aim at.",
+        Scalar("percentage, as `70%`", read_percentage, PERCENTAGE_SCHEMA),
+        default=None,
     )
     concurrency: int | None = described("Requests in flight a replica to aim at.", WholeNumber(1, 10_000), default=None)
     latency_p95: Duration | None = described(
@@ -143,21 +164,23 @@ class Spec:
     engine_version: str | None = described(
         "Version of the model server, in quotes; it decides the image, flags and protocols. "
         "Default: the newest that is known.",
-        Scalar("version, as `'2026.3'`", read_version),
+        Scalar("version, as `'2026.3'`", read_version, VERSION_SCHEMA),
         default=None,
     )
     image: str | None = described(
-        "Container image in place of the engine's own of that version.", Scalar("image", read_image), default=None
+        "Container image in place of the engine's own of that version.",
+        Scalar("image", read_image, IMAGE_SCHEMA),
+        default=None,
     )
     model: Model = described("What is served.", Struct(Model))
     protocols: tuple[str, ...] | None = described(
         "What clients speak. Default: all that the engine's version speaks. For another, a bridge is added.",
-        ListOf(Choice(PROTOCOLS)),
+        ListOf(Choice(PROTOCOLS), most=len(PROTOCOLS)),
         default=None,
     )
     devices: tuple[str, ...] = described(
         "In order of preference; all replicas use one class.",
-        ListOf(Scalar("device, as `cpu` or `gpu.intel.com/xe`", read_device)),
+        ListOf(Scalar("device, as `cpu` or `gpu.intel.com/xe`", read_device, DEVICE_SCHEMA), most=16),
         default=(CPU,),
     )
     resources: Resources = described("Cores and memory of a replica.", Struct(Resources), default=Resources())

@@ -202,7 +202,12 @@ def find_version(root: Path, name: str, version: int | None = None) -> Path:
         return as_path
     found = versions(root / name) if name and "/" not in name else []
     if not found:
-        models = sorted(child.name for child in root.iterdir() if versions(child)) if root.is_dir() else []
+        if not root.is_dir():
+            raise UsageError(
+                f"{root} is no folder, so there is no model {name!r}; correct ATALAYA_MODEL_REPO, or name a version's"
+                " folder as --model."
+            )
+        models = sorted(child.name for child in root.iterdir() if versions(child))
         raise UsageError(f"there is no model {name!r} in {root}; it has: {', '.join(models) or 'none'}.")
     if version is not None and version not in found:
         raise UsageError(f"model {name!r} has no version {version} in {root}; it has: {', '.join(map(str, found))}.")

@@ -3,6 +3,7 @@
 A file may hold other kinds of objects beside the models; they are passed over and said so.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -18,6 +19,8 @@ from atalaya_spec.rules import contradictions, notes, refused_in_a_cluster
 
 MAX_FILE_BYTES = 1024 * 1024  # what a cluster's store takes of one object
 _LINES_KEPT = 10_000
+_MOST_DOCUMENTS = 1_000
+_MOST_DIGITS = 1_000
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,13 @@ def check_files(files: Sequence[Path], *, for_cluster: bool = True) -> list[Chec
 def check_file(file: Path, *, for_cluster: bool = True) -> list[Checked]:
     """Check every document of one file; a file that cannot be read is a problem too."""
     try:
-        if file.stat().st_size > MAX_FILE_BYTES and file.is_file():
-            return [_unreadable(file, f"the file has more than {MAX_FILE_BYTES:,} bytes", "split it")]
-        text = file.read_bytes()
+        with file.open("rb") as opened:  # a pipe has no size to ask for
+            text = opened.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         told = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
         return [_unreadable(file, told, "check the path and its permissions")]
+    if len(text) > MAX_FILE_BYTES:
+        return [_unreadable(file, f"the file has more than {MAX_FILE_BYTES:,} bytes", "split it")]
     return check_text(text, str(file), for_cluster=for_cluster)
 
 
@@ -81,7 +85,10 @@ def check_text(text: str | bytes, source: str, *, for_cluster: bool = True) -> l
         told = " ".join(part for part in (error.problem, error.context) if part)
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         return [Checked(source, None, (Problem("", f"not YAML: {told}", "correct it", source, line),))]
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except RecursionError:
+        step = f"an {KIND} has six levels at most; take out the others"
+        return [Checked(source, None, (Problem("", "it is nested too deeply to be read", step, source),))]
+    except (yaml.YAMLError, ValueError) as error:
         told = " ".join(str(error).split())
         return [Checked(source, None, (Problem("", f"not YAML: {told}", "correct it", source),))]
     checked = [_check(document, source, for_cluster) for document in documents if document.value is not None]
@@ -142,13 +149,32 @@ def _unreadable(file: Path, fact: str, next_step: str) -> Checked:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without the tags that make objects, and without a key that hides another."""
+    """YAML without the tags that make objects, and without a key that hides another.
+
+    A date is a text, as it is to a cluster. A number of countless digits is told with its line.
+    """
+
+    def construct_yaml_int(self, node: Any) -> int:
+        if len(node.value) > _MOST_DIGITS:
+            raise yaml.MarkedYAMLError(problem="a number has too many digits", problem_mark=node.start_mark)
+        return int(super().construct_yaml_int(node))
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def _documents(text: str | bytes) -> Iterator[_Document]:
     loader = _Loader(text)
     try:
-        while loader.check_node():
+        for count in itertools.count(1):
+            if not loader.check_node():
+                return
+            if count > _MOST_DOCUMENTS:
+                raise yaml.YAMLError(f"there are more than {_MOST_DOCUMENTS:,} documents")
             node = loader.get_node()
             assert node is not None  # check_node just said so
             lines: dict[str, int] = {}

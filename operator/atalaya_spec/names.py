@@ -12,6 +12,12 @@ from atalaya_spec.units import type_name
 # A revision's objects are `<model>-<ten hex digits>`, and their names are labels, which end at 63 characters.
 DIGEST_SUFFIX_LENGTH = 11
 MAX_NAME_LENGTH = 63 - DIGEST_SUFFIX_LENGTH
+MAX_URI_LENGTH = 1024
+MAX_IMAGE_LENGTH = 512
+MAX_QUERY_LENGTH = 1024
+
+# What the names of a model's own objects end with; another model of such a name would be taken for one of them.
+RESERVED_ENDING = "-(headless|[0-9a-f]{10})"
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
@@ -21,7 +27,7 @@ _IMAGE = re.compile(
     re.ASCII,
 )
 _VERSION = re.compile(r"\d{1,4}\.\d{1,4}(\.\d{1,4})?", re.ASCII)
-_MIG = re.compile(r"nvidia\.com/mig-\d+g\.\d+gb(\.me)?", re.ASCII)
+_MIG = re.compile(r"nvidia\.com/mig-\d{1,2}g\.\d{1,4}gb(\.me)?", re.ASCII)
 
 REMOTE_SCHEMES = ("s3", "gs", "az", "https", "pvc", "oci")
 SCHEMES_WITHOUT_SECRET = ("", "file", "pvc")
@@ -50,6 +56,10 @@ def read_model_name(value: object) -> str:
     name = _read_label(value, MAX_NAME_LENGTH, "each revision adds a digest to it")
     if name[0].isdigit():
         raise Refused(f"{name!r} starts with a digit, which the name of a Service may not", f"write 'm{name}'")
+    if re.search(f"{RESERVED_ENDING}$", name, re.ASCII):
+        ending = name.rpartition("-")[2]
+        raise Refused(f"{name!r} ends as an object of a model {name.removesuffix(f'-{ending}')!r} does",
+                      "choose another name")  # fmt: skip
     return name
 
 
@@ -80,7 +90,7 @@ def read_secret_name(value: object) -> str:
 def read_image(value: object) -> str:
     """A container image: `registry/name:tag` or with a digest."""
     image = _text(value)
-    if not _IMAGE.fullmatch(image):
+    if not _IMAGE.fullmatch(image) or len(image) > MAX_IMAGE_LENGTH:
         raise Refused(f"{image!r} is not a container image", "write it as registry/name:tag, in lower case")
     return image
 
@@ -108,11 +118,22 @@ def read_device(value: object) -> str:
     raise Refused(f"there is no device {device!r}", step)
 
 
+def read_query(value: object) -> str:
+    """A PromQL query; whether Prometheus understands it, only Prometheus can tell."""
+    query = _text(value)
+    if not query.strip() or len(query) > MAX_QUERY_LENGTH:
+        step = f"write PromQL of at most {MAX_QUERY_LENGTH} characters, such as sum(jobs_waiting)"
+        raise Refused(f"{query[:20]!r} is no query", step)
+    return query
+
+
 def read_uri(value: object) -> ModelUri:
     """Where the model lies: `s3://bucket/prefix`, `pvc://claim/folder`, …, `file://` or a plain path."""
     text = _text(value)
     if not text.strip() or any(character.isspace() and character != " " for character in text):
         raise Refused(f"{text!r} is not a location", "write where the model's folder of versions lies")
+    if len(text) > MAX_URI_LENGTH:
+        raise Refused(f"the location has {len(text)} characters", f"use at most {MAX_URI_LENGTH}")
     if "://" not in text:
         return ModelUri(text, "", text)
     scheme = text.partition("://")[0]
@@ -142,6 +163,8 @@ def _remote_uri(text: str, scheme: str) -> ModelUri:
     place = {"s3": "bucket", "gs": "bucket", "az": "container", "pvc": "claim", "oci": "registry"}.get(scheme, "host")
     if not host:
         raise Refused(f"{text!r} names no {place}", f"write {scheme}://{place}/folder")
+    if scheme == "pvc" and not _SUBDOMAIN.fullmatch(parts.netloc):
+        raise Refused(f"{parts.netloc!r} is not the name of a claim", "write pvc://claim/folder, in lower case")
     if "@" in parts.netloc:
         raise Refused("the URI carries a user or password", "put them into a Secret and name it in credentialsSecret")
     if parts.query or parts.fragment:

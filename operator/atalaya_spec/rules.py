@@ -8,7 +8,17 @@ from typing import Any
 
 from atalaya_spec.names import SCHEMES_WITHOUT_SECRET
 from atalaya_spec.problems import Problem, Refused, one_of
-from atalaya_spec.server_versions import ATALAYA, BACKENDS, ENGINES, check_version, drives, is_driven, protocols_of
+from atalaya_spec.server_versions import (
+    ATALAYA,
+    BACKENDS,
+    ENGINES,
+    INTEL_NPU,
+    TENSORFLOW,
+    check_version,
+    drives,
+    is_driven,
+    protocols_of,
+)
 
 Given = Mapping[str, Any]
 Rule = Callable[[Given], Iterator[Problem]]
@@ -80,8 +90,15 @@ def _who_drives(device: str) -> str:
     return f"; {device} is for engine {one_of(engines)}" if engines else ""
 
 
+def _batches_have_a_free_shape(given: Given) -> Iterator[Problem]:
+    if "spec.batching" in given and INTEL_NPU in given.values():
+        yield Problem("spec.batching", "an NPU computes one fixed shape, so no batches are gathered for it",
+                      "leave out batching, or the NPU")  # fmt: skip
+
+
 def _replicas_or_scaling(given: Given) -> Iterator[Problem]:
-    if "spec.replicas" in given and "spec.scaling" in given:
+    spec = given.get("spec", {})  # as written: two fields contradict each other also where one of them is wrong
+    if spec.get("replicas") is not None and spec.get("scaling") is not None:
         yield Problem("spec.replicas", "replicas and scaling contradict each other",
                       "leave out replicas, and say scaling.min and scaling.max")  # fmt: skip
 
@@ -98,13 +115,21 @@ def _scaling_has_one_signal(given: Given) -> Iterator[Problem]:
     least, most = given.get(f"{path}.min", 1), given.get(f"{path}.max")
     if most is not None and least > most:
         yield Problem(f"{path}.min", f"min {least} is more than max {most}", "raise max, or lower min")
-    if least == 0 and f"{path}.cpu" in given:
-        yield Problem(f"{path}.min", "no cpu is used at zero replicas, so nothing would bring one back",
-                      "write min: 1, or scale by concurrency or queue")  # fmt: skip
+    if least == 0 and f"{path}.queue.query" not in given:
+        yield Problem(f"{path}.min", "no server measures anything at zero replicas, so nothing would bring one back",
+                      "write min: 1, or queue: {length: …, query: …} that counts what waits elsewhere")  # fmt: skip
+
+
+def _queue_is_seen(given: Given) -> Iterator[Problem]:
+    path = "spec.scaling.queue"
+    if path in given and f"{path}.query" not in given and given.get("spec.engine") == TENSORFLOW:
+        yield Problem(path, "TensorFlow Serving does not tell how many calls wait",
+                      "add query, or scale by concurrency")  # fmt: skip
 
 
 def _cpu_scaling_has_a_request(given: Given) -> Iterator[Problem]:
-    if "spec.scaling.cpu" in given and "spec.resources.requests.cpu" not in given:
+    asked = given.get("spec.resources.requests", {}).get("cpu")  # as written: a wrong one is told of by itself
+    if "spec.scaling.cpu" in given and asked is None:
         yield Problem("spec.scaling.cpu", "it is a share of the requested cores, and none are requested",
                       "add spec.resources.requests.cpu")  # fmt: skip
 
@@ -142,8 +167,10 @@ _RULES: tuple[Rule, ...] = (
     _backend_is_for_our_engine,
     _version_is_known,
     _engine_drives_its_devices,
+    _batches_have_a_free_shape,
     _replicas_or_scaling,
     _scaling_has_one_signal,
+    _queue_is_seen,
     _cpu_scaling_has_a_request,
     _limits_hold_the_requests,
     _secret_has_a_use,

@@ -1,17 +1,18 @@
 """What each version of the model servers can do, as far as an InferenceModel may ask for it.
 
-Versions and their facts were read from the servers' tagged sources; see `docs/inference-model.md`.
+The versions and what they speak come from the servers' own tables, `ovms.py` and `tfs.py`; devices are told here.
 """
 
 from collections.abc import Mapping
 
+from atalaya_spec import ovms, tfs
+from atalaya_spec.model_server import KSERVE_V2, TENSORFLOW_SERVING, minor
 from atalaya_spec.problems import Refused, did_you_mean
 
 OPENVINO, TENSORFLOW, ATALAYA = "openvino", "tensorflow", "atalaya"
 ENGINES = (OPENVINO, TENSORFLOW, ATALAYA)
 BACKENDS = (OPENVINO, TENSORFLOW)
 
-KSERVE_V2, TENSORFLOW_SERVING = "kserve-v2", "tensorflow-serving"
 PROTOCOLS = (KSERVE_V2, TENSORFLOW_SERVING)
 
 CPU, INTEL_XE, INTEL_I915 = "cpu", "gpu.intel.com/xe", "gpu.intel.com/i915"
@@ -20,11 +21,7 @@ NVIDIA_MIG_PREFIX = "nvidia.com/mig-"
 DEVICES = (CPU, INTEL_XE, INTEL_I915, INTEL_NPU, NVIDIA)
 
 # The minor releases whose flags and protocols are known, oldest first, with the newest patch release of each.
-_KNOWN: Mapping[str, tuple[str, ...]] = {
-    OPENVINO: ("2025.0", "2025.1", "2025.2", "2025.3", "2025.4", "2026.0", "2026.1", "2026.2.1", "2026.3"),
-    TENSORFLOW: ("2.16.1", "2.17.1", "2.18.0", "2.19.1", "2.20.0"),
-}
-_LAST_OVMS_WITH_TENSORFLOW_SERVING = (2026, 2)
+_KNOWN: Mapping[str, tuple[str, ...]] = {OPENVINO: ovms.VERSIONS, TENSORFLOW: tfs.VERSIONS}
 
 # What an engine drives, by backend for our own server. https://docs.openvino.ai, https://www.tensorflow.org/tfx/serving
 _DRIVES: Mapping[tuple[str, str], tuple[str, ...]] = {
@@ -51,10 +48,15 @@ def is_driven(device: str, engine: str, backend: str | None) -> bool:
     return whole in drives(engine, backend)
 
 
+def known_versions(engine: str) -> tuple[str, ...]:
+    """The versions whose flags and protocols are known, oldest first; none for our own server."""
+    return _KNOWN.get(engine, ())
+
+
 def check_version(engine: str, version: str) -> None:
     """Raise Refused for a version whose flags and protocols are not known; patch releases follow their minor."""
     known = _KNOWN.get(engine, ())
-    if known and _minor(version) not in {_minor(one) for one in known}:
+    if known and minor(version) not in {minor(one) for one in known}:
         suggestion = did_you_mean(version, known) or f"write one from {known[0]} to {known[-1]}"
         raise Refused(f"{engine} {version} is not a version that is known here", suggestion)
 
@@ -63,11 +65,6 @@ def protocols_of(engine: str, version: str | None) -> tuple[str, ...]:
     """The protocols that a server speaks by itself; without a version, those of the newest known one."""
     if engine == ATALAYA:
         return PROTOCOLS
-    if engine == TENSORFLOW:
-        return (TENSORFLOW_SERVING,)
-    return PROTOCOLS if _minor(version or _KNOWN[OPENVINO][-1]) <= _LAST_OVMS_WITH_TENSORFLOW_SERVING else (KSERVE_V2,)
-
-
-def _minor(version: str) -> tuple[int, int]:
-    major, minor, *_ = version.split(".")
-    return int(major), int(minor)
+    newest = _KNOWN[engine][-1]
+    server = ovms.server if engine == OPENVINO else tfs.server
+    return server(version or newest).protocols

@@ -71,6 +71,10 @@ def read_memory(value: object) -> Quantity:
 
 
 def _quantity(value: object, what: str, next_step: str) -> Quantity:
+    if isinstance(value, float):
+        raise Refused(
+            f"{value} is a number with a fraction, which an API server does not take here", "write it in quotes"
+        )
     text = _text_of(value)
     match = _QUANTITY.fullmatch(text)
     if not match or (match[2] not in _DECIMAL and match[2] not in _BINARY):

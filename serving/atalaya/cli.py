@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn, Protocol, cast
 
@@ -32,9 +33,11 @@ COMMANDS = {
     "up": Command("atalaya.commands.up", "serve models and the dashboard on this machine, without a cluster"),
     "assess": Command("atalaya.commands.assess", "assess scenes tile by tile: GeoTIFF in, a map of damage out"),
     "lint": Command("atalaya.commands.lint", "check InferenceModel files, every error at once"),
+    "plan": Command("atalaya.commands.plan", "show the objects that a cluster would get, and what would change"),
     "train": Command("atalaya.commands.train", "train a model on labelled tiles"),
     "export": Command("atalaya.commands.export", "write a trained model in the formats that servers load"),
     "evaluate": Command("atalaya.commands.evaluate", "measure a model on labelled tiles"),
+    "bench": Command("atalaya.commands.bench", "measure servers and engines under load, and the thesis' tables again"),
 }
 
 # The distribution's extra that brings a package which is not always installed.
@@ -48,6 +51,7 @@ EXTRAS = {
     "pydeck": "dashboard",
     "h3": "dashboard",
     "psycopg": "postgres",
+    "kubernetes": "operator",
 }
 
 
@@ -67,25 +71,30 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and answer its exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    """Run one command and answer its exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+
+    A failure is a line on stderr; with --json also an object on stdout, for whoever reads only that:
+    `{"error": {"type": …, "message": …, "exit_code": …}}`.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments and not arguments[0].startswith("-") else ""
     try:
         return _run_command(name, arguments[1:]) if name else _answer_without_command(arguments)
     except AtalayaError as error:
-        return _report(name, str(error), error.exit_code)
-    except KeyboardInterrupt:
+        return _report(arguments, error, str(error), error.exit_code)
+    except KeyboardInterrupt as interrupt:
+        _print_json(arguments, interrupt, "it was interrupted before its end.", INTERRUPTED)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader went away (`atalaya … | head`). Python flushes stdout once more at exit: give it somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except ModuleNotFoundError as error:
-        return _report(name, _missing_package(error), 1)
+        return _report(arguments, error, _missing_package(error), 1)
     except Exception as error:  # the process's outermost edge: a defect must not show a user a stack trace
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        return _report(name, _unexpected(error), 1)
+        return _report(arguments, error, _unexpected(error), 1)
 
 
 def _answer_without_command(arguments: Sequence[str]) -> int:
@@ -145,9 +154,20 @@ def _did_you_mean(given: str, known: Sequence[str] | dict[str, Command]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _report(command: str, message: str, code: int) -> int:
+def _report(arguments: Sequence[str], error: Exception, message: str, code: int) -> int:
+    command = arguments[0] if arguments else ""
     print(f"atalaya{' ' + command if command in COMMANDS else ''}: error: {message}", file=sys.stderr)
+    _print_json(arguments, error, message, code)
     return code
+
+
+def _print_json(arguments: Sequence[str], error: BaseException, message: str, code: int) -> None:
+    if "--json" in arguments:
+        import json
+
+        told = {"type": type(error).__name__, "message": message, "exit_code": code}
+        with suppress(BrokenPipeError):
+            print(json.dumps({"error": told}), flush=True)
 
 
 def _missing_package(error: ModuleNotFoundError) -> str:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import psutil
 
@@ -24,6 +25,8 @@ from atalaya_spec.errors import UsageError
 from atalaya_spec.problems import Problem
 
 SERVER, DASHBOARD = "model server", "dashboard"
+DRAIN_SECONDS = 30
+GRACE_SECONDS = DRAIN_SECONDS + 5.0  # the server must end by itself: killed earlier, it would lose accepted calls
 READY_WITHIN_SECONDS = 180.0
 
 
@@ -88,6 +91,19 @@ def _refuse_taken_port(host: str, port: int, flag: str) -> None:
             ) from None
 
 
+def made_folder(folder: Path) -> Path:
+    """A folder of ours that can be written to. Raises UsageError that names the variable that moves it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be written to ({error.strerror}); set ATALAYA_HOME to a folder that can, or free space."
+        ) from None
+    return folder
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """What one `up` writes for its children while it runs. A leftover of a killed one is removed by the next."""
@@ -97,8 +113,7 @@ class RunFolder:
     @classmethod
     def make(cls, home: Path) -> "RunFolder":
         """A folder of this process below the home."""
-        root = home / "run"
-        root.mkdir(parents=True, exist_ok=True)
+        root = made_folder(home / "run")
         for leftover in root.glob("up-*"):
             pid = leftover.name.removeprefix("up-")
             if pid.isdecimal() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
@@ -141,7 +156,7 @@ class LocalRun:
     """The services of one `atalaya up`, from the first start to the end of the last. A context manager."""
 
     def __init__(self, services: Services, say: Callable[[str], None]) -> None:
-        self.services, self.supervisor, self._say = services, Supervisor(say), say
+        self.services, self.supervisor, self._say = services, Supervisor(say, grace_seconds=GRACE_SECONDS), say
         self._open = ExitStack()
 
     def __enter__(self) -> "LocalRun":
@@ -187,7 +202,7 @@ def server_program(config: Path, services: Services, env: Mapping[str, str]) -> 
     command = [sys.executable, "-m", "atalaya_serving", "--config_path", str(config)]
     command += ["--port", str(addresses.grpc_port), "--rest_port", str(addresses.rest_port)]
     command += ["--grpc_bind_address", addresses.host, "--rest_bind_address", addresses.host]
-    command += ["--file_system_poll_wait_seconds", "0"]
+    command += ["--file_system_poll_wait_seconds", "0", "--drain_seconds", str(DRAIN_SECONDS)]
 
     def is_ready() -> bool:
         return len(loaded_versions(services)) == sum(len(model.versions) for model in services.models)

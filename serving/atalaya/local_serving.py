@@ -4,14 +4,16 @@ Pure but for looking into model folders. Nothing is passed over in silence: each
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from atalaya_spec.errors import UsageError
-from atalaya_spec.inference_model import InferenceModel, Spec, Versions
-from atalaya_spec.manifest import MODEL_FILE_PATTERNS, versions
+from atalaya_spec.errors import InvalidManifest, UsageError
+from atalaya_spec.inference_model import Batching, InferenceModel, Spec, Versions
+from atalaya_spec.manifest import FILE_NAME as MANIFEST_NAME
+from atalaya_spec.manifest import MODEL_FILE_PATTERNS, load_manifest, versions
 from atalaya_spec.model_files import Checked, check_files, problems_of
 from atalaya_spec.problems import Problem, Refused, one_of
 from atalaya_spec.server_versions import (
@@ -36,6 +38,7 @@ class ServedModel:
     versions: tuple[int, ...]
     device: str = "CPU"
     backend: str = OPENVINO
+    batching: Batching | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ def models_of_repository(root: Path) -> list[ServedModel]:
     """Every model of a repository at its highest version. Raises UsageError when there is none."""
     found = [child for child in sorted(root.iterdir()) if _versions_with_files(child)] if root.is_dir() else []
     if not found:
+        if not root.is_dir():
+            raise UsageError(
+                f"{root} is no folder; correct ATALAYA_MODEL_REPO, or name an InferenceModel file with -f."
+            )
         raise UsageError(
             f"{root} holds no model (a folder <model>/<integer version>/ with its files); "
             "name an InferenceModel file with -f, or another repository with ATALAYA_MODEL_REPO."
@@ -84,7 +91,9 @@ def served_model(document: Checked, available: Iterable[str]) -> ServedModel:
     folder = _folder(document)
     pinned = () if spec.replicas == 0 else resolve_versions(spec.model.versions, folder)
     device = _OPENVINO_DEVICE[_device(spec, available) or CPU]
-    return ServedModel(document.model.name, folder, pinned, device, backend_of(spec.engine, spec.backend))
+    return ServedModel(
+        document.model.name, folder, pinned, device, backend_of(spec.engine, spec.backend), spec.batching
+    )
 
 
 def resolve_versions(wanted: Versions, folder: Path) -> tuple[int, ...]:
@@ -113,10 +122,18 @@ def server_config(models: Iterable[ServedModel]) -> dict[str, Any]:
             "model_version_policy": {"specific": {"versions": list(model.versions)}},
             "target_device": model.device,
             **({"backend": model.backend} if model.backend != OPENVINO else {}),
+            **({"batching": _batching(model.batching)} if model.batching else {}),
         }
         for model in models
     ]
     return {"model_config_list": [{"config": config} for config in configs]}
+
+
+def _batching(batching: Batching) -> dict[str, float]:
+    return {
+        "max_size": batching.max_size,
+        "timeout_seconds": batching.timeout.seconds if batching.timeout else 0,
+    }
 
 
 def _with_local_findings(document: Checked, available: Iterable[str]) -> Checked:
@@ -125,7 +142,7 @@ def _with_local_findings(document: Checked, available: Iterable[str]) -> Checked
     refusals = list(_refusals(document, document.model.spec, tuple(available)))
     if refusals:
         return replace(document, model=None, problems=document.placed(refusals), notes=())
-    return replace(document, notes=document.placed(_notes(document.model, tuple(available))))
+    return replace(document, notes=document.placed(_notes(document, document.model, tuple(available))))
 
 
 def _refusals(document: Checked, spec: Spec, available: tuple[str, ...]) -> Iterator[Problem]:
@@ -157,7 +174,7 @@ def _tensorflow_refusals(spec: Spec, version_folders: Iterable[Path]) -> Iterato
                           "export a SavedModel, or write engine: openvino")  # fmt: skip
 
 
-def _notes(model: InferenceModel, available: tuple[str, ...]) -> Iterator[Problem]:
+def _notes(document: Checked, model: InferenceModel, available: tuple[str, ...]) -> Iterator[Problem]:
     spec = model.spec
     if spec.replicas == 0:
         yield Problem("spec.replicas", "it asks for no replica", "the model is not served")
@@ -171,14 +188,26 @@ def _notes(model: InferenceModel, available: tuple[str, ...]) -> Iterator[Proble
     if spec.engine_version or spec.image:
         field = "spec.engineVersion" if spec.engine_version else "spec.image"
         yield Problem(field, "no container runs here", "our own server serves the model")
-    if spec.batching:
-        yield Problem("spec.batching", "batches are not gathered here", "send several images in a request instead")
+    if spec.batching and (fixed := _fixed_batch(document, spec)):
+        fact = f"version {fixed} of the model has a fixed batch, so none are gathered"
+        yield Problem("spec.batching", fact, "export it with a free first dimension")
     device = _device(spec, available)
     if device and device != spec.devices[0]:
         passed = one_of(spec.devices[: spec.devices.index(device)])
         yield Problem("spec.devices", f"{passed} is not on this machine", f"the model runs on {device}")
     if model.metadata.namespace:
         yield Problem("metadata.namespace", "there are no namespaces here", "the model goes by its name alone")
+
+
+def _fixed_batch(document: Checked, spec: Spec) -> int | None:
+    """A version whose manifest says that its batch has one size. Of a model without one the server's log tells."""
+    for version in resolve_versions(spec.model.versions, _folder(document)):
+        folder = _folder(document) / str(version)
+        with suppress(InvalidManifest):  # the server refuses it in its own words
+            manifest = load_manifest(folder) if (folder / MANIFEST_NAME).is_file() else None
+            if manifest and (manifest.input.shape[0] != -1 or manifest.output.shape[0] != -1):
+                return version
+    return None
 
 
 def _device(spec: Spec, available: Iterable[str]) -> str | None:

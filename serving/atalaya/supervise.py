@@ -77,8 +77,8 @@ class _Child:
 class Supervisor:
     """The children of one `atalaya up`. Use it as a context manager: leaving it ends them all."""
 
-    def __init__(self, say: Callable[[str], None], backoff: Backoff = Backoff(), grace_seconds: float = 15.0) -> None:
-        self._say, self._backoff, self._grace_seconds = say, backoff, grace_seconds
+    def __init__(self, say: Callable[[str], None], backoff: Backoff = Backoff(), *, grace_seconds: float) -> None:
+        self._say, self._backoff, self.grace_seconds = say, backoff, grace_seconds
         self._children: list[_Child] = []
         self._stop, self._hurry = Event(), Event()
 
@@ -149,7 +149,7 @@ class Supervisor:
         """SIGTERM to every child's group, SIGKILL after the grace or a second signal; returns when all are gone."""
         for child in reversed(self._children):
             _end_group(child.group, signal.SIGTERM)
-        deadline = time.monotonic() + self._grace_seconds
+        deadline = time.monotonic() + self.grace_seconds
         while any(child.process.poll() is None for child in self._children):
             if time.monotonic() > deadline or self._hurry.wait(0.05):
                 break

@@ -1,21 +1,25 @@
-"""`python -m atalaya_serving`: read the flags, serve until SIGTERM."""
+"""`python -m atalaya_serving`: read the flags, serve until SIGTERM; as another server by faces/start.py."""
 
+import os
 import sys
 from collections.abc import Sequence
 
 from atalaya_serving.errors import SettingsError
+from atalaya_serving.faces.start import face_of, run
 from atalaya_serving.settings import parse_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve; 0 after an orderly end, 2 for wrong use."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments and arguments[0] == "bridge":
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and given[0] == "bridge":
         from atalaya_serving.bridge.command import main as bridge
 
-        return bridge(arguments[1:])
+        return bridge(given[1:])
     try:
-        settings = parse_settings(arguments)
+        if (face := face_of(given, os.environ)) is not None:
+            return run(face, os.environ)
+        settings = parse_settings(given)
         from atalaya_serving import logs
         from atalaya_serving.engines.choice import Engines
         from atalaya_serving.server import Server, keep_freed_memory

@@ -3,8 +3,11 @@
 It speaks through the stubs of tritonclient (one set of stubs a process) and knows models of one input and one output.
 """
 
+import re
 import threading
 from concurrent.futures import Future
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +25,7 @@ from atalaya_serving.errors import (
     ServedVersionChanged,
     ServerUnreachable,
     ServingError,
+    WrongEndpoint,
 )
 
 MAX_MESSAGE_BYTES = 2**31 - 1
@@ -36,6 +40,9 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # a proxy for web pages is none for a model server, least of all on this machine
     ("grpc.per_rpc_retry_buffer_size", 64 << 20),
 )
+_HOST = re.compile(r"\[[0-9A-Fa-f:.%a-z]+\]|[^\s:/\[\]@]+")
+_HOST_AND_PORT = re.compile(rf"(?P<host>{_HOST.pattern}):(?P<port>[0-9]{{1,5}})")
+_SCHEMES = ("dns", "ipv4", "ipv6", "unix", "unix-abstract", "xds")  # addresses that gRPC knows beside host:port
 _ERRORS: dict[grpc.StatusCode, type[ServingError]] = {
     grpc.StatusCode.NOT_FOUND: ModelNotFound,
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
@@ -66,7 +73,7 @@ class RemoteModel:
         timeout_seconds: float = 60.0,
         connect_timeout_seconds: float = 10.0,
     ) -> None:
-        self.endpoint, self.model = endpoint, model
+        self.endpoint, self.model = checked_endpoint(endpoint), model
         self._timeout_seconds = timeout_seconds
         self._connect_timeout_seconds = connect_timeout_seconds
         self._slots = threading.BoundedSemaphore(max_in_flight)
@@ -140,9 +147,7 @@ class RemoteModel:
             return method(request, timeout=self._connect_timeout_seconds, wait_for_ready=True)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise ServerUnreachable(
-                    f"no KServe v2 server answers at {self.endpoint}; start one (atalaya up) or correct --endpoint."
-                ) from error
+                raise ServerUnreachable(_nobody_answers(self.endpoint)) from error
             raise self._serving_error(error) from error
 
     def _request(self, batch: Tensor) -> Any:
@@ -186,6 +191,42 @@ class RemoteModel:
         if code == grpc.StatusCode.UNAVAILABLE:
             details = f"{self.endpoint} does not answer ({details}); start a server (atalaya up) or correct --endpoint."
         return _ERRORS.get(code, InferenceFailed)(details)
+
+
+def checked_endpoint(endpoint: str) -> str:
+    """What is host:port, or another address as gRPC writes it. Raises WrongEndpoint."""
+    if endpoint.partition(":")[0] in _SCHEMES:
+        return endpoint
+    form = "it is host:port of the server's gRPC port, such as 127.0.0.1:9000"
+    if "://" in endpoint:
+        raise WrongEndpoint(f"--endpoint {endpoint!r} is a URL; {form}.")
+    found = _HOST_AND_PORT.fullmatch(endpoint)
+    if found is None:
+        raise WrongEndpoint(f"--endpoint {endpoint!r} has no port; {form}." if _HOST.fullmatch(endpoint)
+                            else f"--endpoint {endpoint!r} cannot be understood; {form}.")  # fmt: skip
+    if not 1 <= int(found["port"]) <= 65535:
+        raise WrongEndpoint(f"--endpoint {endpoint!r}: ports are 1 to 65535; {form}.")
+    return endpoint
+
+
+def _nobody_answers(endpoint: str) -> str:
+    if _speaks_http(endpoint):
+        told = f"{endpoint} speaks HTTP, not gRPC: it is a REST port; give the gRPC port of that server as --endpoint"
+        return f"{told} (atalaya up prints it)."
+    return f"no KServe v2 server answers at {endpoint}; start one (atalaya up) or correct --endpoint."
+
+
+def _speaks_http(endpoint: str) -> bool:
+    """Whether a web server answers there, as a model server's REST port does."""
+    found = _HOST_AND_PORT.fullmatch(endpoint)
+    if found is None:
+        return False
+    with closing(HTTPConnection(found["host"].strip("[]"), int(found["port"]), timeout=2)) as connection:
+        try:
+            connection.request("GET", "/v2/health/live")
+            return connection.getresponse().status < 500
+        except (OSError, HTTPException):
+            return False
 
 
 def _newest(versions: Any) -> str:

@@ -3,29 +3,40 @@
 The transports convert and delegate; what is valid, who answers, what is counted is decided here.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from atalaya_serving.datatypes import NUMPY, Tensor
+from atalaya_serving.datatypes import Encoded, Tensor
 from atalaya_serving.engines.base import TensorSpec
-from atalaya_serving.errors import DeadlineExpired, InvalidRequest, ModelNotReady, ServingError, code_of
-from atalaya_serving.executor import NO_DEADLINE, Closed, Job, Outcome
+from atalaya_serving.errors import (
+    DeadlineExpired,
+    InferenceFailed,
+    InvalidRequest,
+    ModelNotReady,
+    ServingError,
+    code_of,
+)
+from atalaya_serving.executor import NO_DEADLINE, Closed, Executor, Job, Outcome
 from atalaya_serving.repository import ModelRepository
 from atalaya_serving.served import ServedVersion
 from atalaya_serving.stats import Execution, VersionStats
 
+SHUTTING_DOWN = "this server is shutting down; call another replica, or again when it is back."
+_log = logging.getLogger(__name__)
 _IDLE_POLL_SECONDS = 0.02
+_TRIES = 8
 
 
 @dataclass(slots=True)
 class InputTensor:
-    """One given input. `datatype` is the v2 name; `data` has the shape of the request."""
+    """One given input. `datatype` is the v2 name; `data` has the shape of the request, and its dtype."""
 
     name: str
     datatype: str
-    data: Tensor
+    data: Tensor | Encoded
 
 
 @dataclass(slots=True)
@@ -57,6 +68,22 @@ class InferReply:
 
 
 Receiver = Callable[[InferReply], None]
+"""Called once. One that raises is called a second time, with an error in place of the answer."""
+
+Prepare = Callable[[], tuple[ServedVersion, InferRequest]]
+"""Finds who shall answer, and makes the request; called again where that version was retired at this moment."""
+
+
+@dataclass(slots=True)
+class Accepted:
+    """A call that waits or computes."""
+
+    executor: Executor
+    job: Job
+
+    def withdraw(self) -> None:
+        """The caller has gone: where the call still waits, it is answered as cancelled and its place is free."""
+        self.executor.withdraw(self.job)
 
 
 class Dataplane:
@@ -66,27 +93,41 @@ class Dataplane:
         self.repository = repository
         self.refused = VersionStats()
         """Counts calls that reached no version, under no name: names from outside must not become labels."""
+        self.is_ready_with_failed_models = False
+        """Whether a model that could not be loaded leaves the server ready."""
         self.is_draining = False
         """Set when the server is told to end: it is not ready, and takes no new inference."""
 
-    def infer(self, request: InferRequest, receive: Receiver) -> None:
-        """Have `request` answered: `receive` is called exactly once, here or later from a slot's thread."""
+    def infer(self, request: InferRequest, receive: Receiver) -> Accepted | None:
+        """Have `request` answered: `receive` is called exactly once, here or later from another thread.
+
+        None where it is answered already.
+        """
+        return self.infer_prepared(
+            request, lambda: (self.repository.resolve(request.model, request.version), request), receive
+        )
+
+    def infer_prepared(self, call: InferRequest, prepare: Prepare, receive: Receiver) -> Accepted | None:
+        """The same for a request that depends on who answers; `call` has its protocol, deadline and cancellation."""
         served: ServedVersion | None = None
+        request = call
         try:
             if self.is_draining:
                 raise ModelNotReady("this server is shutting down; call another replica, or again when it is back.")
-            if request.deadline <= time.monotonic():
+            if call.deadline <= time.monotonic():
                 raise DeadlineExpired("the deadline had passed before the call arrived; nothing was computed.")
-            for _ in range(8):
-                served = self.repository.resolve(request.model, request.version)
+            for _ in range(_TRIES):
+                served, request = prepare()
+                job = self._job(served, request, receive)
                 try:
-                    self._submit(served, request, receive)
+                    served.executor.submit(job)
                 except Closed:
                     continue  # this version was just retired: another one, or an honest refusal, stands in its place
-                return
+                return Accepted(served.executor, job)
             raise ModelNotReady(f"model {request.model!r} is changing versions too quickly; try again.")
         except ServingError as error:
             self._answer(InferReply(request, served, error=error), None, receive)
+        return None
 
     def refuse(self, request: InferRequest, error: ServingError, receive: Receiver) -> None:
         """Answer and count a call that the transport itself found wrong."""
@@ -109,7 +150,10 @@ class Dataplane:
 
     def is_ready(self) -> bool:
         """Whether this server wants traffic."""
-        return not self.is_draining and self.repository.is_ready()
+        repository = self.repository
+        return not self.is_draining and (
+            repository.is_started if self.is_ready_with_failed_models else repository.is_ready()
+        )
 
     def wait_until_idle(self, timeout_seconds: float) -> None:
         """Wait until no accepted call waits or computes, but no longer than told."""
@@ -119,7 +163,7 @@ class Dataplane:
                 return
             time.sleep(_IDLE_POLL_SECONDS)
 
-    def _submit(self, served: ServedVersion, request: InferRequest, receive: Receiver) -> None:
+    def _job(self, served: ServedVersion, request: InferRequest, receive: Receiver) -> Job:
         signature = served.model.signatures[request.signature] if request.signature else served.model
         specs = signature.outputs
         inputs = bind_inputs(served, request.inputs, signature.inputs)
@@ -130,23 +174,24 @@ class Dataplane:
             reply = InferReply(request, served, outputs, outcome.tensors, outcome.error)
             self._answer(reply, outcome.execution, receive)
 
-        rows = inputs[0].shape[0] if inputs and inputs[0].ndim else 1
-        served.executor.submit(
-            Job(
-                inputs,
-                positions,
-                rows,
-                done,
-                request.deadline,
-                request.is_cancelled,
-                request.arrived_at,
-                request.signature,
-            )
+        return Job(
+            inputs,
+            positions,
+            inputs[0].shape[0] if inputs and inputs[0].ndim else 1,
+            done,
+            request.deadline,
+            request.is_cancelled,
+            request.arrived_at,
+            request.signature,
         )
 
     def _answer(self, reply: InferReply, execution: Execution | None, receive: Receiver) -> None:
         """Hand over, then count: the caller should not wait for our books."""
         try:
+            receive(reply)
+        except Exception as error:  # noqa: BLE001 - whatever a transport cannot do with an answer, the caller is told
+            _log.error("an answer could not be handed over", exc_info=error)
+            reply.error = InferenceFailed("the server failed on this answer; its log says why.")
             receive(reply)
         finally:
             stats = reply.served.stats if reply.served is not None else self.refused
@@ -155,7 +200,9 @@ class Dataplane:
             stats.record(request.protocol, code, time.monotonic() - request.arrived_at, execution)
 
 
-def bind_inputs(served: ServedVersion, given: Sequence[InputTensor], specs: Sequence[TensorSpec]) -> list[Tensor]:
+def bind_inputs(
+    served: ServedVersion, given: Sequence[InputTensor], specs: Sequence[TensorSpec]
+) -> list[Tensor | Encoded]:
     """The given tensors in the order of `specs`. Raises InvalidRequest that says what the model takes."""
     if len(given) == 1 and len(specs) == 1 and given[0].name == specs[0].name:
         check_tensor(served, specs[0], given[0])
@@ -165,7 +212,7 @@ def bind_inputs(served: ServedVersion, given: Sequence[InputTensor], specs: Sequ
         if tensor.name in by_name:
             raise InvalidRequest(f"input {tensor.name!r} is given twice; give it once.")
         by_name[tensor.name] = tensor
-    bound = []
+    bound: list[Tensor | Encoded] = []
     for spec in specs:
         name = next((name for name in (spec.name, *sorted(spec.aliases)) if name in by_name), None)
         if name is None:
@@ -201,8 +248,6 @@ def check_tensor(served: ServedVersion, spec: TensorSpec, tensor: InputTensor) -
             f"input {spec.name!r} of model {served.name!r} is {spec.datatype}, the request has {tensor.datatype}{told};"
             " convert it."
         )
-    if spec.datatype in NUMPY and tensor.data.dtype != NUMPY[spec.datatype]:
-        raise InvalidRequest(f"input {spec.name!r} is {tensor.data.dtype}, not {spec.datatype}.")
     shape = tensor.data.shape
     fits = len(shape) == len(spec.shape) and all(
         low <= size and (high == -1 or size <= high) for size, (low, high) in zip(shape, spec.bounds, strict=True)

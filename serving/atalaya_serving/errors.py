@@ -6,6 +6,7 @@ ServingError                    (an AtalayaError: exit code 1)
 ├── InvalidRequest              names, shapes, dtypes, bytes do not fit the model   do not retry
 ├── RequestTooLarge             beyond the message size limit                       do not retry
 ├── QueueFull                   more calls wait than the server may hold            retry with backoff
+├── BodyTooSlow                 (REST) the request's body did not come in time      send it at once
 ├── DeadlineExpired             the caller's time is over; nothing was computed     retry with more time
 ├── CallCancelled               the caller went away; nothing was computed          -
 ├── PreconditionFailed          right in itself, but not in the state of the model  do not retry unchanged
@@ -18,6 +19,7 @@ ServingError                    (an AtalayaError: exit code 1)
 ├── ServerUnreachable           (client) nobody answers at the endpoint             retry later
 └── ServedVersionChanged        (client) another version answers than at the start  start again
 SettingsError                   (a UsageError: exit code 2) the command line or the config file is wrong
+WrongEndpoint                   (client, a UsageError) what was given as an endpoint is no address of one
 """
 
 from dataclasses import dataclass
@@ -49,6 +51,10 @@ class RequestTooLarge(ServingError):
 
 class QueueFull(ServingError):
     """All inference requests are busy and the queue behind them is full."""
+
+
+class BodyTooSlow(ServingError):
+    """The caller began a request and did not send the rest of it."""
 
 
 class DeadlineExpired(ServingError):
@@ -95,6 +101,10 @@ class ServedVersionChanged(ServingError):
     """Another version answers than the one this client was opened on."""
 
 
+class WrongEndpoint(UsageError):
+    """An endpoint that is no host:port."""
+
+
 class SettingsError(UsageError):
     """A flag or a config file cannot be understood."""
 
@@ -119,6 +129,7 @@ CODES: dict[type[ServingError], Code] = {
     InvalidRequest: Code(grpc.StatusCode.INVALID_ARGUMENT, 400),
     RequestTooLarge: Code(grpc.StatusCode.RESOURCE_EXHAUSTED, 413),
     QueueFull: Code(grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
+    BodyTooSlow: Code(grpc.StatusCode.DEADLINE_EXCEEDED, 408),
     DeadlineExpired: Code(grpc.StatusCode.DEADLINE_EXCEEDED, 504),
     CallCancelled: Code(grpc.StatusCode.CANCELLED, 499),
     PreconditionFailed: Code(grpc.StatusCode.FAILED_PRECONDITION, 400),

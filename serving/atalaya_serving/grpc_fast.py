@@ -1,18 +1,21 @@
-"""The short way of ModelInfer through grpcio: no thread pool, no waiting thread, no context object.
+"""The short way of inference through grpcio: no thread pool, no waiting thread, no context object.
 
 grpcio's synchronous server hands each call from its event thread to a pool thread and back three times. Here the event
 thread reads the message and queues the job, and the slot's own thread sends the answer: measured, a call that computes
 nothing costs 0.16 ms of CPU instead of 0.25 to 0.36. All other calls go grpcio's ordinary way.
 
+The event thread is one for all callers: a handler does nothing on it that grows with the size of a message, and
+whatever it raises is answered and ends no thread.
+
 This stands on grpcio's inner `cygrpc` layer, which is not a public API: `attach` looks before it leaps, and where the
-layer is not as expected it says so and ModelInfer goes the ordinary way too (docs/decisions/0201).
+layer is not as expected it says so and all methods go the ordinary way too (docs/decisions/0201).
 """
 
 import logging
-import math
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import grpc
 from grpc import _common
@@ -23,93 +26,129 @@ except ImportError:  # pragma: no cover - a grpcio that is built otherwise
     cygrpc = None
 
 from atalaya_serving.dataplane import Dataplane, InferReply, InferRequest
-from atalaya_serving.errors import InferenceFailed, InvalidRequest, ServingError, code_of, told_to_caller
-from atalaya_serving.grpc_convert import parse_request, timeout_seconds, to_request, to_response
+from atalaya_serving.errors import (
+    InferenceFailed,
+    InvalidRequest,
+    RequestTooLarge,
+    ServingError,
+    code_of,
+    told_to_caller,
+)
 
 _log = logging.getLogger(__name__)
 
-METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _AHEAD = 16
 """Calls asked for in advance, so that a burst is picked up without a round through the event loop."""
 _NOTHING: tuple[None, tuple[()]] = (None, ())
 _UNSUPPORTED = (AttributeError, TypeError, ValueError)
 
 
-class FastLane:
-    """Answers one method on a grpc.Server's own event thread and completion queue; `take` begins a call."""
+class Accepted(Protocol):
+    """A call on its way, as the dataplane's."""
 
-    def __init__(self, server: grpc.Server, method: str, take: Callable[[Any], None]) -> None:
+    def withdraw(self) -> None:
+        """The caller has gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class FastMethod:
+    """A method with one request and one answer. `handle` starts it, and may raise ServingError."""
+
+    protocol: str
+    handle: "Callable[[bytes, FastCall], Accepted | None]"
+
+
+class FastLane:
+    """Answers its methods on a grpc.Server's own event thread and completion queue."""
+
+    def __init__(self, server: grpc.Server, dataplane: Dataplane, methods: Mapping[str, FastMethod]) -> None:
         state = server._state
-        self._method, self._take = method, take
+        self._dataplane, self._methods = dataplane, methods
         self._server, self._queue = state.server, state.completion_queue
-        self._server.register_method(method)
+        for path in methods:
+            self._server.register_method(path)
 
     def start(self) -> None:
         """Ask for the first calls; the server must have started."""
-        for _ in range(_AHEAD):
-            self._ask()
+        for path, method in self._methods.items():
+            lane = _MethodLane(self._dataplane, method)
+            lane.ask = self._asking(path, lane)
+            for _ in range(_AHEAD):
+                lane.ask()
 
-    def _ask(self) -> None:
-        self._server.request_registered_call(self._queue, self._queue, self._method, self._on_call)
+    def _asking(self, path: str, lane: "_MethodLane") -> Callable[[], None]:
+        return lambda: self._server.request_registered_call(self._queue, self._queue, path, lane.on_call)
 
-    def _on_call(self, event: Any) -> tuple[None, tuple[()]]:
+
+class _MethodLane:
+    """Takes the calls of one method."""
+
+    ask: Callable[[], None]
+
+    def __init__(self, dataplane: Dataplane, method: FastMethod) -> None:
+        self._dataplane, self._method = dataplane, method
+
+    def on_call(self, event: Any) -> tuple[None, tuple[()]]:
         if not event.success:  # the server is shutting down
             return _NOTHING
-        self._take(event)
         try:
-            self._ask()
+            self.ask()
         except ValueError:  # the shutdown began just now
             _log.debug("no more calls are asked for")
+        call = FastCall(event, self._dataplane, self._method)
+        try:
+            call.start()
+        except Exception as error:  # noqa: BLE001 - the edge of grpcio's one event thread: an escape ends all calls
+            call.end(error)
         return _NOTHING
 
 
-class LaneCall:
-    """One call from its first event to its last; a subclass takes its message, and answers when it can."""
+class FastCall:
+    """One call from its first event to its last."""
 
-    __slots__ = ("_arrived_at", "_call", "_cancelled", "_deadline")
+    __slots__ = (
+        "_accepted",
+        "_arrived_at",
+        "_call",
+        "_cancelled",
+        "_dataplane",
+        "_deadline",
+        "_is_answered",
+        "_method",
+        "metadata",
+    )
 
-    def __init__(self, event: Any) -> None:
+    def __init__(self, event: Any, dataplane: Dataplane, method: FastMethod) -> None:
         self._arrived_at = time.monotonic()
-        self._call = event.call
-        self._cancelled = False
+        self._call, self.metadata = event.call, event.invocation_metadata
+        self._dataplane, self._method = dataplane, method
+        self._cancelled = self._is_answered = False
+        self._accepted: Accepted | None = None
         self._deadline = self._arrived_at + (event.call_details.deadline - time.time())
 
     def start(self) -> None:
-        """Ask for the message, and to be told when the caller goes away."""
+        """Ask for the message, and for word of the end."""
         self._call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(0),), self._on_close)
         self._call.start_server_batch((cygrpc.ReceiveMessageOperation(0),), self._on_message)
 
-    def _on_close(self, event: Any) -> tuple[None, tuple[()]]:
-        self._cancelled = event.batch_operations[0].cancelled()
-        return _NOTHING
+    def fill(self, request: InferRequest, timeout_seconds: float) -> InferRequest:
+        """Tell `request` what the transport knows: arrival, deadline, cancellation."""
+        request.protocol = self._method.protocol
+        request.arrived_at = self._arrived_at
+        request.deadline = min(self._deadline, self._arrived_at + timeout_seconds)
+        request.is_cancelled = self._is_cancelled
+        return request
 
-    def _on_message(self, event: Any) -> tuple[None, tuple[()]]:
-        message = event.batch_operations[0].message()
-        if message is None:  # the caller went away, sent nothing, or sent more than the limit: gRPC has told it
-            if not self._cancelled:
-                self._send_error(InvalidRequest("the call takes exactly one request message; none came."))
-            return _NOTHING
-        try:
-            self._take(message)
-        except Exception as error:  # noqa: BLE001 - the edge of grpcio's one event thread: an escape ends all calls
-            self._fail(error)
-        return _NOTHING
-
-    def _take(self, message: bytes) -> None:
-        raise NotImplementedError
-
-    def _fail(self, error: Exception) -> None:
-        _log.error("a call failed outside the engine", exc_info=error)
-        self._send_error(InferenceFailed("the server failed on this request; its log says why."))
-
-    def _send_message(self, message: bytes) -> None:
+    def send(self, message: bytes) -> None:
+        """Answer."""
         self._send(
             cygrpc.SendInitialMetadataOperation(None, 0),
             cygrpc.SendMessageOperation(message, 0),
             cygrpc.SendStatusFromServerOperation(None, cygrpc.StatusCode.ok, b"", 0),
         )
 
-    def _send_error(self, error: ServingError) -> None:
+    def fail(self, error: ServingError) -> None:
+        """Answer with an error."""
         code = _common.STATUS_CODE_TO_CYGRPC_STATUS_CODE[code_of(error).grpc]
         self._send(
             cygrpc.SendInitialMetadataOperation(None, 0),
@@ -117,57 +156,67 @@ class LaneCall:
         )
 
     def _send(self, *operations: Any) -> None:
-        if not self._cancelled:
-            self._call.start_server_batch(operations, _on_sent)
-
-
-class _Call(LaneCall):
-    """One ModelInfer on a dataplane."""
-
-    __slots__ = ("_dataplane",)
-
-    def __init__(self, event: Any, dataplane: Dataplane) -> None:
-        super().__init__(event)
-        self._dataplane = dataplane
-
-    def _take(self, message: bytes) -> None:
-        request = InferRequest("", "", ())
-        try:
-            parsed, raw = parse_request(message)
-            request = to_request(parsed, raw)
-            self._fill(request, timeout_seconds(parsed))
-        except ServingError as error:
-            self._fill(request, math.inf)
-            self._dataplane.refuse(request, error, self._receive)
+        if self._cancelled or self._is_answered:
             return
-        self._dataplane.infer(request, self._receive)
-
-    def _fill(self, request: InferRequest, timeout: float) -> None:
-        request.arrived_at = self._arrived_at
-        request.deadline = min(self._deadline, self._arrived_at + timeout)
-        request.is_cancelled = self._is_cancelled
+        self._is_answered = True
+        self._call.start_server_batch(operations, _on_sent)
 
     def _is_cancelled(self) -> bool:
         return self._cancelled
 
-    def _receive(self, reply: InferReply) -> None:
-        if reply.error is not None:
-            self._send_error(reply.error)
-        else:
-            self._send_message(to_response(reply).SerializeToString())
+    def _on_close(self, event: Any) -> tuple[None, tuple[()]]:
+        try:
+            self._cancelled = event.batch_operations[0].cancelled()
+            accepted, self._accepted = self._accepted, None  # an end to the circle from a job to its call and back
+            if accepted is not None and self._cancelled:
+                accepted.withdraw()
+        except Exception:  # noqa: BLE001 - the edge of grpcio's one event thread: an escape ends all calls
+            _log.exception("the end of a call could not be noted")
+        return _NOTHING
+
+    def _on_message(self, event: Any) -> tuple[None, tuple[()]]:
+        try:
+            message = event.batch_operations[0].message()
+            if message is None:
+                self._without_message(event.success)
+            elif not self._cancelled:
+                self._accepted = self._method.handle(message, self)
+        except ServingError as error:
+            self._refuse(error)
+        except Exception as error:  # noqa: BLE001 - as above: whatever it is, this call is told and the others go on
+            self.end(error)
+        return _NOTHING
+
+    def end(self, error: Exception) -> None:
+        """Answer a call that met what nobody thought of."""
+        _log.error("a call failed outside the engine", exc_info=error)
+        self._refuse(InferenceFailed("the server failed on this request; its log says why."))
+
+    def _without_message(self, was_read: bool) -> None:
+        if not was_read:  # gRPC has told the caller
+            self._refuse(RequestTooLarge("the message is larger than --max_message_bytes, or broke off."))
+        elif not self._cancelled:
+            self._refuse(InvalidRequest("the call takes exactly one request message; none came."))
+
+    def _refuse(self, error: ServingError) -> None:
+        """Answer, and count, what reached no model."""
+        try:
+            request = self.fill(InferRequest("", "", ()), float("inf"))
+            self._dataplane.refuse(request, error, self._receive_refusal)
+        except Exception:  # noqa: BLE001 - the last resort of the event thread: an escape ends all calls
+            _log.exception("a call could not be refused")
+
+    def _receive_refusal(self, reply: InferReply) -> None:
+        assert reply.error is not None
+        self.fail(reply.error)
 
 
 def _on_sent(_event: Any) -> tuple[None, tuple[()]]:
     return _NOTHING
 
 
-def attach(server: grpc.Server, dataplane: Dataplane) -> Callable[[], None] | None:
-    """Take ModelInfer over on a server that has not started; give what to call once it has, as `lane` does."""
-    return lane(server, METHOD, lambda event: _Call(event, dataplane).start())
-
-
-def lane(server: grpc.Server, method: str, take: Callable[[Any], None]) -> Callable[[], None] | None:
-    """Take a method over on a server that has not started; give what to call once it has.
+def attach(server: grpc.Server, dataplane: Dataplane, methods: Mapping[str, FastMethod]) -> Callable[[], None] | None:
+    """Take `methods`, by their full path, over on a server that has not started; give what to call once it has.
 
     None, with a warning in the log, where this grpcio's inner layer is not the one this was written for.
     """
@@ -176,9 +225,9 @@ def lane(server: grpc.Server, method: str, take: Callable[[Any], None]) -> Calla
     try:
         if missing := [name for name in wanted if not hasattr(cygrpc, name)]:
             raise AttributeError(missing[0])
-        return FastLane(server, method, take).start
+        return FastLane(server, dataplane, methods).start
     except _UNSUPPORTED as error:
         _log.warning(
-            "grpcio %s has another inner layer (%r): %s takes its ordinary way", grpc.__version__, error, method
+            "grpcio %s has another inner layer (%r): inference takes its ordinary way", grpc.__version__, error
         )
         return None

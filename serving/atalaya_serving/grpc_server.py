@@ -1,69 +1,26 @@
-"""Assembles the gRPC server: the v2 service, grpc.health.v1, ModelInfer's short way, limits and channel arguments."""
+"""Assembles the gRPC server: the v2 service, grpc.health.v1, inference's short way, limits and channel arguments."""
 
-# ruff: noqa: N802 - signatures and names are the framework's
-
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from atalaya_serving import grpc_fast
 from atalaya_serving.dataplane import Dataplane
-from atalaya_serving.errors import ModelNotFound, ModelNotReady, SettingsError
+from atalaya_serving.errors import SettingsError
+from atalaya_serving.grpc_fast import FastMethod
+from atalaya_serving.grpc_health import Health
 from atalaya_serving.grpc_v2 import InferenceService
-from atalaya_serving.settings import Settings
+from atalaya_serving.settings import Settings, Tls
 
-_SERVICE = "inference.GRPCInferenceService"
-_WATCH_SECONDS = 0.5
-_MAX_WATCHES = 32
-
-
-class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
-    """grpc.health.v1: the server as "" or by its service's name, and each model by its own name."""
-
-    def __init__(self, dataplane: Dataplane) -> None:
-        self._dataplane = dataplane
-        watch: Any = partial(self._watch)
-        watch.experimental_thread_pool = ThreadPoolExecutor(_MAX_WATCHES, thread_name_prefix="grpc-health")
-        self.Watch = watch
-
-    def Check(self, request: Any, context: grpc.ServicerContext) -> Any:
-        """The state now; NOT_FOUND for a name that is neither the server nor a model."""
-        status = self._status(request.service)
-        if status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"there is no model {request.service!r} here.")
-        return health_pb2.HealthCheckResponse(status=status)
-
-    def _watch(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        told = None
-        while context.is_active():
-            status = self._status(request.service)
-            if status != told:
-                yield health_pb2.HealthCheckResponse(status=status)
-                told = status
-            if self._dataplane.is_draining:
-                return
-            time.sleep(_WATCH_SECONDS)
-
-    def _status(self, service: str) -> int:
-        states = health_pb2.HealthCheckResponse
-        if service in ("", _SERVICE):
-            return int(states.SERVING if self._dataplane.is_ready() else states.NOT_SERVING)
-        try:
-            self._dataplane.repository.resolve(service, "")
-        except ModelNotFound:
-            return int(states.SERVICE_UNKNOWN)
-        except ModelNotReady:
-            return int(states.NOT_SERVING)
-        return int(states.NOT_SERVING if self._dataplane.is_draining else states.SERVING)
+Register = Callable[[grpc.Server], Mapping[str, FastMethod] | None]
+"""Registers a service, and gives those of its methods that may take the short way, by their full path."""
 
 
-class GenericOnly:
+class _GenericOnly:
     """Passes a service on without registering its methods, so that the short way may register ModelInfer itself."""
 
     def __init__(self, server: grpc.Server) -> None:
@@ -73,6 +30,18 @@ class GenericOnly:
         """The generic handlers answer these methods."""
 
 
+def add_v2(server: grpc.Server, service: InferenceService) -> Mapping[str, FastMethod]:
+    """Register KServe v2; ModelInfer may take the short way."""
+    methods = service.add_to(server)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, _GenericOnly(server))
+    return methods
+
+
+def add_health(server: grpc.Server, health: Health) -> None:
+    """Register grpc.health.v1."""
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+
+
 class GrpcServer:
     """The listening gRPC server."""
 
@@ -80,28 +49,41 @@ class GrpcServer:
         self,
         settings: Settings,
         dataplane: Dataplane,
+        services: Sequence[Register],
         *,
         fast: bool = True,
-        more: Sequence[Callable[[grpc.Server], None]] = (),
+        interceptors: Sequence[grpc.ServerInterceptor] = (),
     ) -> None:
-        """Bind the port; each of `more` registers another service. Raises SettingsError when the port is taken."""
+        """Bind the port; with `fast`, what can takes the short way, which no interceptor sees.
+
+        Raises SettingsError when the port is taken.
+        """
         pool = ThreadPoolExecutor(settings.grpc_threads, thread_name_prefix="grpc")
-        self._server = grpc.server(pool, options=server_options(settings))
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-            InferenceService(dataplane), GenericOnly(self._server)
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(Health(dataplane), self._server)
-        for register in more:
-            register(self._server)
-        self._start_fast = grpc_fast.attach(self._server, dataplane) if fast else None
+        self._server = grpc.server(pool, interceptors=interceptors, options=_options(settings))
+        methods: dict[str, FastMethod] = {}
+        for register in services:
+            methods |= register(self._server) or {}
+        self._start_fast = grpc_fast.attach(self._server, dataplane, methods) if fast and methods else None
         self.address = f"{settings.grpc_address}:{settings.grpc_port}"
         try:
-            self._server.add_insecure_port(self.address)
+            if settings.grpc_port:
+                self._listen(self.address, settings.grpc_tls)
+            if settings.grpc_socket_path:
+                self._listen(f"unix:{settings.grpc_socket_path}", settings.grpc_tls)
         except RuntimeError as error:
             raise SettingsError(
                 f"gRPC cannot listen on {self.address}: the port is taken or the address is not of this machine; choose"
                 " another with --port or --grpc_bind_address."
             ) from error
+
+    def _listen(self, address: str, tls: Tls | None) -> None:
+        if tls is None:
+            self._server.add_insecure_port(address)
+            return
+        shown = ((tls.key, tls.certificate),)
+        self._server.add_secure_port(
+            address, grpc.ssl_server_credentials(shown, tls.ca or None, require_client_auth=tls.verify_client)
+        )
 
     def start(self) -> None:
         """Take calls."""
@@ -114,8 +96,7 @@ class GrpcServer:
         self._server.stop(grace_seconds).wait()
 
 
-def server_options(settings: Settings) -> list[tuple[str, int | str]]:
-    """The limits and channel arguments of a gRPC server."""
+def _options(settings: Settings) -> list[tuple[str, int | str]]:
     defaults: dict[str, int | str] = {
         "grpc.max_receive_message_length": settings.max_message_bytes,
         "grpc.max_send_message_length": -1,

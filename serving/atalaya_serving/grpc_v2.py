@@ -1,39 +1,25 @@
-"""The KServe v2 gRPC service: converts and delegates to the dataplane. ModelInfer's short way is grpc_fast.py."""
+"""The KServe v2 gRPC service: converts and delegates to the dataplane. Streams are in grpc_stream.py."""
 
 # ruff: noqa: ARG002, N802 - signatures and names are the framework's
 
-import logging
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial, wraps
-from queue import Empty, Queue
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any, TypeVar
 
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from atalaya_serving.about import EXTENSIONS, SERVER_NAME, server_version
-from atalaya_serving.dataplane import Dataplane, InferReply, InferRequest
-from atalaya_serving.errors import (
-    InferenceFailed,
-    ModelNotFound,
-    ModelNotReady,
-    NotSupported,
-    ServingError,
-    code_of,
-    told_to_caller,
-)
-from atalaya_serving.grpc_convert import timeout_seconds, to_request, to_response
+from atalaya_serving.dataplane import Accepted, Dataplane, InferReply
+from atalaya_serving.errors import ModelNotFound, ModelNotReady, NotSupported, ServingError, code_of, told_to_caller
+from atalaya_serving.grpc_convert import parse_request, timeout_seconds, to_request, to_response
+from atalaya_serving.grpc_fast import FastCall, FastMethod
+from atalaya_serving.grpc_stream import InferStream, begin
 from atalaya_serving.model_config import model_config, model_statistics
 
-MAX_STREAMS = 64
-_AHEAD_IN_STREAM = 32
-_STREAM_POLL_SECONDS = 0.25
-_STREAM_ENDS = "this server is shutting down; open the stream at another replica, or again when it is back."
+SERVICE = "inference.GRPCInferenceService"
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
 
 
 def _translated(method: Callable[[Any, Any, grpc.ServicerContext], T]) -> Callable[[Any, Any, grpc.ServicerContext], T]:
@@ -56,10 +42,15 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
     def __init__(self, dataplane: Dataplane) -> None:
         self._dataplane = dataplane
         self._repository = dataplane.repository
-        # Streams stay open long: threads of their own, so that they never keep a health call waiting.
-        stream: Any = partial(self._stream)
-        stream.experimental_thread_pool = ThreadPoolExecutor(MAX_STREAMS, thread_name_prefix="grpc-stream")
-        self.ModelStreamInfer = stream
+
+    def add_to(self, server: grpc.Server) -> Mapping[str, FastMethod]:
+        """Register what carries tensors, with the bytes as they come: grpcio would parse them on its event thread."""
+        handlers = {
+            "ModelInfer": grpc.unary_unary_rpc_method_handler(self.infer_bytes),
+            "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(InferStream(self._dataplane)),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        return {f"/{SERVICE}/ModelInfer": FastMethod("grpc", self.infer_fast)}
 
     def ServerLive(self, request: Any, context: grpc.ServicerContext) -> Any:
         """The process answers."""
@@ -95,38 +86,26 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
             answer.outputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
         return answer
 
+    def infer_fast(self, message: bytes, call: FastCall) -> Accepted | None:
+        """One inference, the short way. Raises InvalidRequest, NotSupported."""
+
+        def receive(reply: InferReply) -> None:
+            if reply.error is not None:
+                call.fail(reply.error)
+            else:
+                call.send(to_response(reply).SerializeToString())
+
+        wire = parse_request(message)
+        return self._dataplane.infer(call.fill(to_request(wire), timeout_seconds(wire.message)), receive)
+
     @_translated
-    def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def infer_bytes(self, message: bytes, context: grpc.ServicerContext) -> Any:
         """One inference, the ordinary way."""
-        reply = self._dataplane.infer_now(self._request(request, context))
+        _, answer = begin(self._dataplane, message, context)
+        reply = answer.result()
         if reply.error is not None:
             raise reply.error
-        return to_response(reply)
-
-    def _stream(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-        """Inferences in a stream: several in flight, answered in their order; an error ends its request only."""
-        answers: Queue[tuple[Any, Future[InferReply] | ServingError] | None] = Queue(_AHEAD_IN_STREAM)
-        reader = threading.Thread(target=self._read_stream, args=(requests, context, answers), daemon=True)
-        reader.start()
-        is_open = True
-        try:
-            while is_open:
-                is_draining = self._dataplane.is_draining
-                try:
-                    item = answers.get(timeout=_STREAM_POLL_SECONDS)
-                except Empty:
-                    is_over = is_draining  # for the whole wait: nothing is in flight, and nothing new is accepted
-                else:
-                    is_open = item is not None
-                    if item is not None:
-                        yield _stream_response(*item)
-                    is_over = is_draining and item is not None and _was_refused(item[1])
-                if is_over:
-                    is_open = False
-                    context.abort(grpc.StatusCode.UNAVAILABLE, _STREAM_ENDS)
-        finally:
-            while is_open:  # the caller went away: let the reader come to its end
-                is_open = answers.get() is not None
+        return to_response(reply).SerializeToString()
 
     @_translated
     def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -172,54 +151,8 @@ class InferenceService(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: 
     CudaSharedMemoryStatus = CudaSharedMemoryRegister = CudaSharedMemoryUnregister = _refuse
     TraceSetting = LogSettings = _refuse
 
-    def _request(self, message: Any, context: grpc.ServicerContext) -> InferRequest:
-        request = to_request(message, message.raw_input_contents)
-        remaining = context.time_remaining()
-        request.deadline = request.arrived_at + min(
-            float("inf") if remaining is None else remaining, timeout_seconds(message)
-        )
-        request.is_cancelled = lambda: not context.is_active()
-        return request
-
-    def _read_stream(self, requests: Iterator[Any], context: grpc.ServicerContext, answers: "Queue[Any]") -> None:
-        try:
-            for message in requests:
-                try:
-                    answers.put((message, self._dataplane.infer_later(self._request(message, context))))
-                except ServingError as error:
-                    answers.put((message, error))
-                except Exception as error:  # noqa: BLE001 - the edge of the stream's thread: an error ends its request only
-                    _log.error("a request of a stream failed outside the engine", exc_info=error)
-                    failed = InferenceFailed("the server failed on this request; its log says why.")
-                    answers.put((message, failed))
-        except grpc.RpcError:  # the caller went away
-            pass
-        finally:
-            answers.put(None)
-
 
 _NOT_OFFERED = (
     "this server does not offer it: shared memory is not mapped (send the bytes), traces and log levels are set when it"
     " is started (--log_level)."
 )
-
-
-def _was_refused(answer: "Future[InferReply] | ServingError") -> bool:
-    """Whether a request came too late: all that were accepted came before it, and are answered."""
-    return isinstance(answer, Future) and isinstance(answer.result().error, ModelNotReady)
-
-
-def _stream_response(message: Any, answer: "Future[InferReply] | ServingError") -> Any:
-    if isinstance(answer, ServingError):
-        error: ServingError | None = answer
-    else:
-        reply = answer.result()
-        error = reply.error
-    if error is not None:
-        failed = service_pb2.ModelStreamInferResponse(error_message=f"{error}")
-        failed.infer_response.id = message.id
-        return failed
-    response = to_response(reply)
-    if "triton_enable_empty_final_response" in message.parameters:
-        response.parameters["triton_final_response"].bool_param = True
-    return service_pb2.ModelStreamInferResponse(infer_response=response)

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from atalaya_serving.about import server_version
 from atalaya_serving.dataplane import Dataplane
 from atalaya_serving.engines.base import Engine
-from atalaya_serving.stats import BOUNDS_SECONDS, Histogram, Totals
+from atalaya_serving.stats import Histogram, Totals
 
 _VERSION = ["model", "version"]
 
@@ -100,7 +100,7 @@ def _histograms(name: str, told: str, rows: list[tuple[list[str], Totals]], fiel
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     total, made = 0, []
-    for bound, count in zip((*map(str, BOUNDS_SECONDS), "+Inf"), histogram.counts, strict=True):
+    for bound, count in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):
         total += count
         made.append((bound, float(total)))
     return made

@@ -26,6 +26,7 @@ class VersionPolicy:
 
 LATEST = VersionPolicy(latest=1)
 ALL = VersionPolicy()
+_SUCH_AS = '{"latest": {"num_versions": 1}}'
 
 
 def parse_policy(raw: Mapping[str, Any] | None) -> VersionPolicy:
@@ -38,6 +39,8 @@ def parse_policy(raw: Mapping[str, Any] | None) -> VersionPolicy:
     if not isinstance(raw, Mapping) or len(raw) != 1:
         raise ValueError("a version policy has exactly one of latest, specific, all")
     kind, body = next(iter(raw.items()))
+    if body is not None and not isinstance(body, Mapping):
+        raise ValueError(f"the version policy {kind!r} holds {body!r}, not an object; write one such as {_SUCH_AS}")
     if kind == "all":
         return ALL
     if kind == "latest":

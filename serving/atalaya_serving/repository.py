@@ -9,73 +9,33 @@ import logging
 import math
 import re
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import MappingProxyType
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from atalaya_serving.batching import BatchingExecutor, can_batch
 from atalaya_serving.deadline import Deadline
-from atalaya_serving.engines.base import Engine, LoadedModel, LoadOptions
+from atalaya_serving.engines.base import Engine
 from atalaya_serving.errors import ModelLoadFailed, ModelNotFound, ModelNotReady, ServingError
-from atalaya_serving.executor import Executor
-from atalaya_serving.served import ServedVersion, check_manifest, identify
+from atalaya_serving.loading import Loader, fingerprint
+from atalaya_serving.model_state import LifeState, Model, VersionState
+from atalaya_serving.served import ServedVersion, identify
 from atalaya_serving.settings import ModelSettings, Settings
+from atalaya_serving.stats import VersionStats
 from atalaya_spec.manifest import versions
 
 _log = logging.getLogger(__name__)
 _LOAD_PATIENCE_SECONDS = 0.2
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
-Fingerprint = tuple[tuple[str, int, int], ...]
-
-
-@dataclass(frozen=True)
-class VersionState:
-    """A line of the index: READY, LOADING or UNAVAILABLE with the reason."""
-
-    name: str
-    version: str
-    state: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class LifeState:
-    """Where a version stands in its life: LOADING, AVAILABLE, UNLOADING, END; END with a reason was never loaded."""
-
-    version: int
-    state: str
-    reason: str = ""
-
-
-@dataclass
-class _Model:
-    """One model. `ready` is replaced, never changed; `changing` is held through a reload."""
-
-    settings: ModelSettings
-    ready: Mapping[int, ServedVersion] = field(default_factory=dict)
-    newest: ServedVersion | None = None
-    failed: dict[int, tuple[Fingerprint, str]] = field(default_factory=dict)
-    seen: dict[int, Fingerprint] = field(default_factory=dict)
-    loading: frozenset[int] = frozenset()
-    reason: str = ""
-    is_unloaded: bool = False
-    is_late: bool = False
-    """Found after the start: it must not take readiness from the models that serve already."""
-    changing: threading.Lock = field(default_factory=threading.Lock)
-
-    def publish(self, ready: Mapping[int, ServedVersion]) -> None:
-        self.newest = ready[max(ready)] if ready else None
-        self.ready = MappingProxyType(dict(ready))
-
 
 class ModelRepository:
     """All models of this server. Every method may be called from any thread."""
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
-        self._settings, self._engine = settings, engine
-        self._models = {model.name: _Model(model) for model in settings.models}
+    def __init__(
+        self, settings: Settings, engine: Engine, new_stats: Callable[[str], VersionStats] | None = None
+    ) -> None:
+        """`new_stats` gives the books of a new version of the model named."""
+        self._settings, self._loader = settings, Loader(settings, engine, new_stats)
+        self._models = {model.name: Model(model) for model in settings.models}
         self._stopping = threading.Event()
         self._poller: threading.Thread | None = None
         self._retiring: set[threading.Thread] = set()
@@ -112,6 +72,11 @@ class ModelRepository:
             raise self._no_version(model, version)
         return served
 
+    @property
+    def is_started(self) -> bool:
+        """Whether every model was tried once."""
+        return self._started
+
     def is_ready(self) -> bool:
         """Whether all models that the server was started with, and that nobody unloaded, serve."""
         awaited = [model for model in list(self._models.values()) if not (model.is_unloaded or model.is_late)]
@@ -135,7 +100,7 @@ class ModelRepository:
         """Every version with its state, and every model that has none."""
         lines: list[VersionState] = []
         for name, model in sorted(self._models.items()):
-            known = dict.fromkeys(model.ready, ("READY", ""))
+            known = dict.fromkeys(model.ready, ("READY", model.away))
             known |= {number: ("LOADING", "") for number in model.loading if number not in known}
             known |= {number: ("UNAVAILABLE", why) for number, (_, why) in model.failed.items() if number not in known}
             lines += [VersionState(name, str(number), *state) for number, state in sorted(known.items())]
@@ -160,11 +125,13 @@ class ModelRepository:
         wanted = {model.name: model for model in models}
         self._settings = replace(self._settings, model_repository=None)
         before = self._models
-        self._models = {name: before.get(name) or _Model(settings) for name, settings in wanted.items()}
+        self._models = {name: before.get(name) or Model(settings) for name, settings in wanted.items()}
         for name, model in self._models.items():
             with model.changing:
+                is_changed = model.settings != wanted[name]
+                model.is_stale = replace(model.settings, policy=wanted[name].policy) != wanted[name]
                 model.settings, model.is_unloaded = wanted[name], False
-            self._refresh(model, settled_only=False)
+            self._refresh(model, settled_only=False, may_empty=is_changed)
         for name in before.keys() - wanted.keys():
             with before[name].changing:
                 before[name].is_unloaded, gone = True, list(before[name].ready.values())
@@ -179,7 +146,7 @@ class ModelRepository:
             raise ModelNotFound(f"there is no model {name!r} in this server's repository; put its folder there first.")
         model.is_unloaded = False
         self._refresh(model, settled_only=False, reload_changed=True)
-        if model.failed or model.newest is None:
+        if model.failed or model.newest is None or model.away:
             raise ModelLoadFailed(f"model {name!r} was not fully loaded: {self._why(model)}")
 
     def unload(self, name: str) -> None:
@@ -194,12 +161,13 @@ class ModelRepository:
         self._retire(gone)
         _log.info("model unloaded", extra={"model": name})
 
-    def look(self) -> None:
-        """One look at the folders: what the poll does."""
+    def look(self, *, settled_only: bool = True) -> None:
+        """One look at the folders: what the poll does. With `settled_only`, a folder still in copy waits."""
         self._find_models()
+        self._forget_models()
         for model in list(self._models.values()):
             if not model.is_unloaded:
-                self._refresh(model, settled_only=True)
+                self._refresh(model, settled_only=settled_only)
 
     def stop(self, timeout_seconds: float = math.inf) -> bool:
         """Stop polling, and wait until every accepted call of every version is answered, no longer than told.
@@ -217,7 +185,7 @@ class ModelRepository:
             threads.append(self._poller)
         return not loading and not any(thread.is_alive() for thread in threads)
 
-    def _let_go(self, model: _Model) -> bool:
+    def _let_go(self, model: Model) -> bool:
         """Take a model out of service for good; False while it is loading, for it then holds nothing to wait for."""
         if not model.changing.acquire(timeout=_LOAD_PATIENCE_SECONDS):
             return False
@@ -244,40 +212,75 @@ class ModelRepository:
         for folder in sorted(root.iterdir()):
             wanted = only is None or folder.name == only
             if wanted and folder.name not in self._models and _MODEL_NAME.fullmatch(folder.name) and versions(folder):
-                self._models[folder.name] = _Model(
+                self._models[folder.name] = Model(
                     replace(self._settings.repository_model, name=folder.name, base_path=folder),
+                    is_found=True,
                     is_late=self._started,
                 )
 
-    def _refresh(self, model: _Model, *, settled_only: bool, reload_changed: bool = False) -> None:
-        """Bring what serves to what lies there and is wanted. With `settled_only`, a folder still in copy waits."""
+    def _forget_models(self) -> None:
+        """Forget the models whose folder is gone from --model_repository, and of which nothing serves."""
+        root = self._settings.model_repository
+        if root is None or not root.is_dir():
+            return
+        for name, model in list(self._models.items()):
+            if model.is_found and not model.settings.base_path.exists() and model.changing.acquire(blocking=False):
+                try:
+                    if not model.ready:
+                        self._models.pop(name, None)
+                finally:
+                    model.changing.release()
+
+    def _refresh(
+        self, model: Model, *, settled_only: bool, reload_changed: bool = False, may_empty: bool = False
+    ) -> None:
+        """Bring what serves to what lies there and is wanted. With `settled_only`, a folder still in copy waits.
+
+        Without `may_empty`, a folder in which nothing lies any more changes nothing (docs/decisions/0205).
+        """
         with model.changing:
             if model.is_unloaded or self._stopping.is_set():
                 return
             there = self._versions_there(model)
-            if there is None:
+            self._note_away(model, is_away=bool(model.ready) and not there and not (may_empty and there is not None))
+            if there is None or model.away:
                 return
             wanted = model.settings.policy.wanted(there)
             model.failed = {number: why for number, why in model.failed.items() if number in wanted}
             ready = dict(model.ready)
+            is_stale, model.is_stale = model.is_stale, False
             for number in sorted(wanted):
-                if number in ready and not (reload_changed and self._has_changed(model, ready[number])):
+                is_same = not (
+                    is_stale or (reload_changed and number in ready and self._has_changed(model, ready[number]))
+                )
+                if number in ready and is_same:
                     continue
                 if self._stopping.is_set():
                     return
-                if self._may_try(model, number, settled_only, retry=reload_changed):
+                if self._may_try(model, number, settled_only, retry=reload_changed or is_stale):
                     self._load_version(model, number, ready)
             self._drop_unwanted(model, ready, wanted, there)
 
-    def _versions_there(self, model: _Model) -> list[int] | None:
-        """The versions below a model's folder; None when the folder itself is away, which changes nothing."""
+    def _note_away(self, model: Model, *, is_away: bool) -> None:
+        """Say once when the folder of what serves has nothing in it, and once when that is over."""
+        before, model.away = model.away, f"it serves on from memory: {model.reason}" if is_away else ""
+        if model.away and not before:
+            told = {"model": model.settings.name, "versions": sorted(model.ready), "reason": model.reason}
+            _log.warning("model folder is away or empty; what serves goes on serving, until it is unloaded", extra=told)
+        elif before and not model.away:
+            _log.info("model folder is back", extra={"model": model.settings.name})
+
+    def _versions_there(self, model: Model) -> list[int] | None:
+        """The versions below a model's folder; None when the folder itself is away."""
         folder = model.settings.base_path
         try:
             next(folder.iterdir(), None)
             there = versions(folder)
         except OSError as error:
-            model.reason = f"{folder} cannot be read: {error.strerror}; mount it or correct the model's path."
-            _log.error("model folder unreadable", extra={"model": model.settings.name, "reason": model.reason})
+            told = f"{folder} cannot be read: {error.strerror}; mount it or correct the model's path."
+            if not model.ready and told != model.reason:
+                _log.error("model folder unreadable", extra={"model": model.settings.name, "reason": told})
+            model.reason = told
             return None
         missing = model.settings.policy.missing(there)
         if missing:
@@ -286,21 +289,21 @@ class ModelRepository:
             model.reason = "" if there else f"{folder} has no integer version folder; put one there, such as 1/."
         return there
 
-    def _may_try(self, model: _Model, number: int, settled_only: bool, *, retry: bool) -> bool:
+    def _may_try(self, model: Model, number: int, settled_only: bool, *, retry: bool) -> bool:
         """A folder that failed is tried again when it changed; one that is new to the poll must hold still first."""
-        now = _fingerprint(model.settings.base_path / str(number))
+        now = fingerprint(model.settings.base_path / str(number))
         before, model.seen[number] = model.seen.get(number), now
         failed = model.failed.get(number)
         if failed is not None and failed[0] == now and not retry:
             return False
         return not settled_only or before == now
 
-    def _load_version(self, model: _Model, number: int, ready: dict[int, ServedVersion]) -> None:
+    def _load_version(self, model: Model, number: int, ready: dict[int, ServedVersion]) -> None:
         name, folder = model.settings.name, model.settings.base_path / str(number)
-        seen = _fingerprint(folder)
+        seen = fingerprint(folder)
         model.loading |= {number}
         try:
-            served = self._load(model.settings, number, folder)
+            served = self._loader.load(model.settings, number, folder)
         except (ServingError, OSError, RuntimeError, ValueError) as error:
             model.failed[number] = (seen, str(error))
             _log.error("version failed to load", extra={"model": name, "version": number, "reason": str(error)})
@@ -324,16 +327,7 @@ class ModelRepository:
         if replaced is not None:
             self._retire([replaced])
 
-    def _load(self, settings: ModelSettings, number: int, folder: Path) -> ServedVersion:
-        identity = identify(folder)
-        options = replace(load_options(settings, self._settings), rows_are_independent=identity.manifest is not None)
-        model = self._engine.load(folder, options)
-        if identity.manifest is not None:
-            check_manifest(identity.manifest, model, folder)
-        executor = _executor(f"{settings.name}-{number}", model, self._settings)
-        return ServedVersion(settings.name, number, model, executor, identity.digest, identity.manifest)
-
-    def _has_changed(self, model: _Model, served: ServedVersion) -> bool:
+    def _has_changed(self, model: Model, served: ServedVersion) -> bool:
         folder = model.settings.base_path / served.version_text
         try:
             return identify(folder).digest != served.digest
@@ -341,7 +335,7 @@ class ModelRepository:
             return True
 
     def _drop_unwanted(
-        self, model: _Model, ready: dict[int, ServedVersion], wanted: frozenset[int], there: Iterable[int]
+        self, model: Model, ready: dict[int, ServedVersion], wanted: frozenset[int], there: Iterable[int]
     ) -> None:
         """Retire what is not wanted; but while a wanted version is not ready, older ones that still lie there stay."""
         is_complete = all(number in ready for number in wanted)
@@ -365,15 +359,15 @@ class ModelRepository:
         _log.info("version retired", extra={"model": served.name, "version": served.version})
         self._retiring.discard(threading.current_thread())
 
-    def _why(self, model: _Model) -> str:
+    def _why(self, model: Model) -> str:
         if model.is_unloaded:
             return "it was unloaded on request; load it again."
         if model.failed:
             number, (_, why) = max(model.failed.items())
             return f"version {number}: {why}"
-        return model.reason or "it is loading; try again."
+        return model.away or model.reason or "it is loading; try again."
 
-    def _no_version(self, model: _Model, version: str) -> ModelNotFound | ModelNotReady:
+    def _no_version(self, model: Model, version: str) -> ModelNotFound | ModelNotReady:
         number = _number(version)
         name = model.settings.name
         if number in model.failed:
@@ -387,37 +381,3 @@ class ModelRepository:
 def _number(version: str) -> int | None:
     """The version that a caller names; None for what is no version, whatever its length."""
     return int(version) if version.isdecimal() and len(version) < 20 else None
-
-
-def _executor(name: str, model: LoadedModel, settings: Settings) -> Executor:
-    batching = settings.tfs.batching
-    if batching is None or not can_batch(model):
-        return Executor(name, model.slots, settings.queue_size)
-    return BatchingExecutor(name, model.slots, batching.max_enqueued or settings.queue_size, batching)
-
-
-def load_options(model: ModelSettings, settings: Settings) -> LoadOptions:
-    """What the engine is told, from the model's and the server's settings."""
-    cache = {"CACHE_DIR": str(settings.cache_dir)} if settings.cache_dir else {}
-    return LoadOptions(
-        device=model.device,
-        hint=settings.hint,
-        precision=settings.precision,
-        slots=model.slots or (settings.tfs.batching.threads if settings.tfs.batching else None),
-        batch_size=model.batch_size,
-        shapes=model.shapes,
-        properties=cache | dict(model.properties),
-        backend=model.backend or settings.backend,
-    )
-
-
-def _fingerprint(folder: Path) -> Fingerprint:
-    """Cheap to take, and changes while files are still being written."""
-    try:
-        return tuple(
-            (str(file.relative_to(folder)), stat.st_size, stat.st_mtime_ns)
-            for file in sorted(folder.rglob("*"))
-            if (stat := file.stat()) and file.is_file()
-        )
-    except OSError:
-        return ()

@@ -6,6 +6,7 @@ input whose parameters give binary_data_size, in order. Responses likewise.
 
 import json
 import math
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from atalaya_serving.errors import InferenceFailed, InvalidRequest, NotSupported
 from atalaya_serving.tensors import from_raw, from_values, to_raw
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+_HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+_MOST_MEMBERS = 1000  # of a gzip body; the usual number is 1
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,25 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
         return body
     if encoding not in ("gzip", "deflate"):
         raise InvalidRequest(f"Content-Encoding {encoding!r} is not known here; send gzip, deflate or none.")
-    unpack = zlib.decompressobj(wbits=31 if encoding == "gzip" else 15)
-    try:
-        plain = unpack.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise InvalidRequest(f"the body is no {encoding} data: {error}.") from error
-    if len(plain) > limit:
-        raise RequestTooLarge(f"the body unpacks to more than {limit} bytes; send less, or raise --max_message_bytes.")
-    if not unpack.eof:
-        raise InvalidRequest(f"the {encoding} body is cut short; send all of it.")
-    return plain
+    parts: list[bytes] = []
+    size, rest = 0, body
+    while rest or not parts:  # gzip may come in several members, one after the other
+        unpack = zlib.decompressobj(wbits=31 if encoding == "gzip" else 15)
+        try:
+            parts.append(unpack.decompress(rest, limit - size + 1))
+        except zlib.error as error:
+            raise InvalidRequest(f"the body is no {encoding} data: {error}.") from error
+        size += len(parts[-1])
+        if size > limit:
+            raise RequestTooLarge(
+                f"the body unpacks to more than {limit} bytes; send less, or raise --max_message_bytes."
+            )
+        if not unpack.eof:
+            raise InvalidRequest(f"the {encoding} body is cut short; send all of it.")
+        rest = unpack.unused_data
+        if rest and (encoding != "gzip" or len(parts) == _MOST_MEMBERS):
+            raise InvalidRequest(f"{len(rest)} bytes follow the {encoding} data; send nothing after it.")
+    return b"".join(parts)
 
 
 def compressed(body: bytes, encoding: str) -> bytes:
@@ -55,10 +67,36 @@ def compressed(body: bytes, encoding: str) -> bytes:
     return pack.compress(body) + pack.flush()
 
 
+def accepted_encoding(accepted: str) -> str:
+    """The encoding to answer in: only one that a client names alone, for browsers and curl list gzip for any page."""
+    names = [part.partition(";") for part in accepted.lower().split(",")]
+    name, parameters = names[0][0].strip(), names[0][2].replace(" ", "")
+    is_refused = re.fullmatch(r"q=0(\.0*)?", parameters) is not None
+    return name if len(names) == 1 and name in ("gzip", "deflate") and not is_refused else ""
+
+
+def whole_number(text: str) -> int | None:
+    """A header's count of bytes; None for what is none, or is beyond any."""
+    return int(text) if text.isdecimal() and len(text) <= 19 else None
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """A body's JSON object. Raises InvalidRequest."""
+    try:
+        raw = json.loads(body.decode())
+        if _HALF_A_PAIR.search(body):
+            json.dumps(raw, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the body is no JSON: {error}.") from error
+    if not isinstance(raw, dict):
+        raise InvalidRequest("the body is no JSON object.")
+    return raw
+
+
 def parse_infer(model: str, version: str, body: bytes, header_length: str | None) -> RestInfer:
     """Read an inference body. Raises InvalidRequest or NotSupported."""
     head, binary = _split(body, header_length)
-    raw = _json_object(head)
+    raw = json_object(head)
     inputs = raw.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         raise InvalidRequest("the body has no inputs; give a list of {name, datatype, shape, data}.")
@@ -113,22 +151,12 @@ def response_body(reply: InferReply, asked: RestInfer) -> tuple[bytes, int | Non
 def _split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
     if header_length is None:
         return body, memoryview(b"")
-    if not header_length.isdecimal() or int(header_length) > len(body):
-        raise InvalidRequest(f"{HEADER_LENGTH} is {header_length!r}; the body has {len(body)} bytes.")
-    length = int(header_length)
+    length = whole_number(header_length)
+    if length is None or length > len(body):
+        raise InvalidRequest(f"{HEADER_LENGTH} is {header_length[:40]!r}; the body has {len(body)} bytes.")
     if length == 0:
         raise NotSupported("a body of raw bytes without JSON is not taken here; send the JSON with name and shape.")
     return body[:length], memoryview(body)[length:]
-
-
-def _json_object(head: bytes) -> dict[str, Any]:
-    try:
-        raw = json.loads(head)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the body is no JSON: {error}.") from error
-    if not isinstance(raw, dict):
-        raise InvalidRequest("the body is no JSON object.")
-    return raw
 
 
 def _input(given: Any, binary: memoryview, at: int) -> tuple[InputTensor, int]:
@@ -190,8 +218,11 @@ def _is_binary(output: Mapping[str, Any]) -> bool | None:
 
 
 def _timeout_seconds(parameters: Mapping[str, Any]) -> float:
-    given = parameters.get("timeout")
-    return given / 1e6 if isinstance(given, (int, float)) and given > 0 else math.inf
+    """Triton's request parameter `timeout` (microseconds), in seconds; infinite when it is not given, or 0."""
+    given = parameters.get("timeout", 0)
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not -(2**63) <= given < 2**63:
+        raise InvalidRequest("the parameter timeout is no number of microseconds below 2^63; correct it.")
+    return given / 1e6 if given > 0 else math.inf
 
 
 def _mapping(raw: Mapping[str, Any], key: str, what: str) -> Mapping[str, Any]:

@@ -3,35 +3,54 @@
 # ruff: noqa: ARG002 - signatures and names are the framework's
 
 import asyncio
-import json
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from atalaya_serving.about import EXTENSIONS, SERVER_NAME, server_version
-from atalaya_serving.dataplane import Dataplane, InferReply, InferRequest
+from atalaya_serving.dataplane import Dataplane, InferReply
 from atalaya_serving.errors import (
-    InvalidRequest,
+    CallCancelled,
     ModelNotFound,
     ModelNotReady,
     NotSupported,
     RequestTooLarge,
     ServingError,
-    code_of,
 )
 from atalaya_serving.metrics import Exposition
 from atalaya_serving.model_config import config_dict, statistics_dict
-from atalaya_serving.rest_convert import HEADER_LENGTH, RestInfer, compressed, decompressed, parse_infer, response_body
+from atalaya_serving.rest_convert import (
+    HEADER_LENGTH,
+    RestInfer,
+    accepted_encoding,
+    compressed,
+    decompressed,
+    json_object,
+    parse_infer,
+    response_body,
+    whole_number,
+)
+from atalaya_serving.rest_guard import DEFECT, Caller, count_refused, error_response
 
 _LARGE_BYTES = 64 << 10
 """From here on bodies are decoded off the event loop, so that health answers meanwhile."""
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+def application(routes: Sequence[Route]) -> Starlette:
+    """The ASGI application; errors answer as JSON."""
+    return Starlette(
+        routes=routes,
+        exception_handlers={ServingError: _on_serving_error, HTTPException: _on_http_error, Exception: _on_defect},
+    )
 
 
 class RestService:
@@ -41,8 +60,8 @@ class RestService:
         self._dataplane, self._repository = dataplane, dataplane.repository
         self._exposition, self._limit = exposition, max_body_bytes
 
-    def app(self, more: Sequence[Route] = ()) -> Starlette:
-        """The ASGI application, with `more` routes of another protocol."""
+    def routes(self) -> list[Route]:
+        """KServe v2 with Triton's extensions, and /metrics."""
         model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
         routes = [
             Route("/v2", self.server_metadata),
@@ -58,13 +77,10 @@ class RestService:
             *(Route(f"{base}/stats", self.statistics) for base in (model, version)),
             *(Route(f"{base}/infer", self.infer, methods=["POST"]) for base in (model, version)),
             *(Route(path, self.not_offered, methods=["GET", "POST"]) for path in _NOT_OFFERED),
-            *more,
         ]
         if self._exposition is not None:
             routes.append(Route("/metrics", self.metrics))
-        return Starlette(
-            routes=routes, exception_handlers={ServingError: _on_serving_error, HTTPException: _on_http_error}
-        )
+        return routes
 
     async def live(self, request: Request) -> Response:
         """The process answers."""
@@ -83,7 +99,7 @@ class RestService:
         try:
             self._repository.resolve(*_named(request))
         except (ModelNotFound, ModelNotReady) as error:
-            return _error(error)
+            return error_response(error)
         return Response(status_code=503 if self._dataplane.is_draining else 200)
 
     async def model_metadata(self, request: Request) -> Response:
@@ -147,18 +163,20 @@ class RestService:
     async def infer(self, request: Request) -> Response:
         """One inference."""
         name, version = _named(request)
-        empty = InferRequest(name, version, (), protocol="rest")
+        arrived_at = time.monotonic()
         try:
             body = await self.read_body(request)
             asked = await _off_loop(len(body), parse_infer, name, version, body, request.headers.get(HEADER_LENGTH))
         except ServingError as error:
-            self._dataplane.refuse(empty, error, _ignore)
+            count_refused(self._dataplane, "rest", error)
             raise
-        asked.request.arrived_at = empty.arrived_at
-        asked.request.deadline = empty.arrived_at + asked.timeout_seconds
-        body, length = await self._answer(asked)
+        asked.request.arrived_at = arrived_at
+        asked.request.deadline = arrived_at + asked.timeout_seconds
+        async with Caller(request) as caller:
+            asked.request.is_cancelled = caller.has_left
+            body, length = await self._answer(asked)
         headers = {} if length is None else {HEADER_LENGTH: str(length)}
-        encoding = _accepted_encoding(request.headers.get("accept-encoding", ""))
+        encoding = accepted_encoding(request.headers.get("accept-encoding", ""))
         if encoding:
             body, headers["Content-Encoding"] = compressed(body, encoding), encoding
         kind = "application/json" if length is None else "application/octet-stream"
@@ -170,30 +188,31 @@ class RestService:
 
         def receive(reply: InferReply) -> None:
             """In the slot's thread: the tensors are only good until this returns."""
-            try:
-                if reply.error is not None:
-                    raise reply.error
-                made = response_body(reply, asked)
-            except ServingError as error:
-                loop.call_soon_threadsafe(_set, answer, None, error)
-            else:
-                loop.call_soon_threadsafe(_set, answer, made, None)
+            made, failed = None, reply.error
+            if failed is None:
+                try:
+                    made = response_body(reply, asked)
+                except ServingError as error:
+                    failed = error
+            with suppress(RuntimeError):  # the drain is over: the loop is closed, and nobody waits
+                loop.call_soon_threadsafe(_set, answer, made, failed)
 
-        asked.request.is_cancelled = answer.cancelled
         self._dataplane.infer(asked.request, receive)
         return await answer
 
     async def read_body(self, request: Request) -> bytes:
         """The whole body, unpacked, never past the limit."""
-        told = request.headers.get("content-length", "0")
-        parts, size = [], int(told) if told.isdecimal() else 0
+        parts, size = [], whole_number(request.headers.get("content-length", "0")) or 0
         if size <= self._limit:
             size = 0
-            async for part in request.stream():
-                size += len(part)
-                if size > self._limit:
-                    break
-                parts.append(part)
+            try:
+                async for part in request.stream():
+                    size += len(part)
+                    if size > self._limit:
+                        break
+                    parts.append(part)
+            except ClientDisconnect:
+                raise CallCancelled("the caller left before its request was whole; nothing was computed.") from None
         if size > self._limit:
             raise RequestTooLarge(
                 f"the body has more than {self._limit} bytes; send less, or raise --max_message_bytes."
@@ -217,27 +236,13 @@ def _named(request: Request) -> tuple[str, str]:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    if not body.strip():
-        return {}
-    try:
-        raw = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the body is no JSON: {error}.") from error
-    if not isinstance(raw, dict):
-        raise InvalidRequest("the body is no JSON object.")
-    return raw
+    return json_object(body) if body.strip() else {}
 
 
 async def _off_loop(size: int, function: Callable[..., RestInfer], *arguments: Any) -> RestInfer:
     if size < _LARGE_BYTES:
         return function(*arguments)
     return await run_in_threadpool(function, *arguments)
-
-
-def _accepted_encoding(accepted: str) -> str:
-    """Only what a client names itself: a browser's or curl's usual list includes gzip for any page."""
-    names = [part.strip().partition(";")[0] for part in accepted.split(",")]
-    return names[0] if len(names) == 1 and names[0] in ("gzip", "deflate") else ""
 
 
 def _set(
@@ -253,20 +258,18 @@ def _set(
         answer.set_result(made)
 
 
-def _ignore(_reply: InferReply) -> None:
-    """The exception handler answers."""
-
-
-def _error(error: ServingError) -> Response:
-    return JSONResponse({"error": str(error)}, status_code=code_of(error).http)
-
-
 async def _on_serving_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ServingError)
-    return _error(error)
+    return error_response(error)
+
+
+async def _on_defect(_request: Request, _error: Exception) -> Response:
+    """RestGuard logs it."""
+    return error_response(DEFECT)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    told = f"{request.method} {request.url.path}: {error.detail}; the paths are those of KServe v2, below /v2."
-    return JSONResponse({"error": told}, status_code=error.status_code)
+    served = "KServe v2 is below /v2, TensorFlow Serving's API below /v1, metrics are at /metrics."
+    told = f"{request.method} {request.url.path}: {error.detail}; {served}"
+    return JSONResponse({"error": told}, status_code=error.status_code, headers=error.headers)

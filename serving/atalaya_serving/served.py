@@ -24,6 +24,7 @@ class ServedVersion:
     digest: str
     manifest: Manifest | None
     stats: VersionStats = field(default_factory=VersionStats)
+    derive_signatures: bool = True
 
     @property
     def version_text(self) -> str:

@@ -17,23 +17,28 @@ from functools import partial
 from types import FrameType
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
+from atalaya_serving.budget import MESSAGES_HELD
+from atalaya_serving.config_poll import ConfigPoll
 from atalaya_serving.dataplane import Dataplane
 from atalaya_serving.deadline import Deadline
 from atalaya_serving.engines.base import Engine
 from atalaya_serving.errors import SettingsError
-from atalaya_serving.grpc_server import GrpcServer
+from atalaya_serving.grpc_health import Health
+from atalaya_serving.grpc_server import GrpcServer, Register, add_health, add_v2
+from atalaya_serving.grpc_v2 import InferenceService
 from atalaya_serving.metrics import exposition
 from atalaya_serving.repository import ModelRepository
-from atalaya_serving.rest_v2 import RestService
+from atalaya_serving.rest_guard import RestGuard, RestLimits
+from atalaya_serving.rest_v2 import RestService, application
 from atalaya_serving.settings import Settings
+from atalaya_serving.stats import VersionStats
 from atalaya_serving.tfs.api import TfsApi
-from atalaya_serving.tfs.config_poll import ConfigPoll
-from atalaya_serving.tfs.grpc_service import add_services
+from atalaya_serving.tfs.grpc_service import add_fast_services
 from atalaya_serving.tfs.labels import LabelTable
-from atalaya_serving.tfs.model_config import read_monitoring_path
+from atalaya_serving.tfs.model_config import read_model_config, read_monitoring_path
 from atalaya_serving.tfs.rest_service import TfsRest
 
 _log = logging.getLogger(__name__)
@@ -44,7 +49,7 @@ _UVICORN_SECONDS = 1.0  # what uvicorn takes to notice, and to end what it cance
 class RestServer:
     """uvicorn in a thread of its own."""
 
-    def __init__(self, settings: Settings, app: Starlette) -> None:
+    def __init__(self, settings: Settings, app: RestGuard) -> None:
         """Bind the port. Raises SettingsError when it is taken."""
         self.address = f"{settings.rest_address}:{settings.rest_port}"
         try:
@@ -64,7 +69,7 @@ class RestServer:
             ws="none",
             server_header=False,
         )
-        self._server = uvicorn.Server(config)
+        self._guard, self._server = app, uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="rest", daemon=True)
 
     def start(self) -> None:
@@ -73,6 +78,7 @@ class RestServer:
 
     def stop(self, grace_seconds: float) -> bool:
         """Take no new call, wait for the accepted ones up to `grace_seconds`. False when one could not be ended."""
+        self._guard.end_reading()
         self._server.config.timeout_graceful_shutdown = grace_seconds  # type: ignore[assignment] # asyncio's timeout
         self._server.should_exit = True
         self._thread.join(grace_seconds + _UVICORN_SECONDS)
@@ -99,26 +105,61 @@ class Server:
 
     def __init__(self, settings: Settings, engine: Engine, *, fast: bool = True) -> None:
         """Bind the ports; load nothing yet. Raises SettingsError."""
-        self._settings = settings
-        self.repository = ModelRepository(settings, engine)
+        self.settings, self._engine, self._fast = settings, engine, fast
+        self.repository = ModelRepository(settings, engine, self.new_stats)
         self.dataplane = Dataplane(self.repository)
-        metrics = exposition(self.dataplane, engine) if settings.metrics else None
-        service = RestService(self.dataplane, metrics, settings.max_message_bytes)
         self.tfs = TfsApi(self.dataplane, LabelTable(settings.labels), allow_new_labels=settings.tfs.allow_new_labels)
-        more = [partial(add_services, api=self.tfs)]
-        self.grpc = GrpcServer(settings, self.dataplane, fast=fast, more=more) if settings.grpc_port else None
-        routes = TfsRest(self.tfs, service.read_body).routes()
+        self.grpc: GrpcServer | None = None
+        self.rest: RestServer | None = None
+        if self.listens_while_loading:
+            self.bind()
+        self._config_poll = self.config_poll()
+
+    listens_while_loading = True
+    """Whether the ports are open before the models are loaded, and health can tell so."""
+
+    def bind(self) -> None:
+        """Bind the ports. Raises SettingsError."""
+        settings = self.settings
+        if settings.grpc_port or settings.grpc_socket_path:
+            self.grpc = GrpcServer(settings, self.dataplane, self.grpc_services(), fast=self._fast)
+        if settings.rest_port:
+            held_bytes = MESSAGES_HELD * settings.max_message_bytes
+            limits = RestLimits(settings.rest_max_requests, settings.rest_body_seconds, held_bytes)
+            self.rest = RestServer(settings, RestGuard(self.rest_app(), self.dataplane, limits))
+
+    def grpc_services(self) -> list[Register]:
+        """What is offered over gRPC."""
+        return [
+            partial(add_v2, service=InferenceService(self.dataplane)),
+            partial(add_health, health=Health(self.dataplane)),
+            partial(add_fast_services, api=self.tfs),
+        ]
+
+    def rest_app(self) -> ASGIApp:
+        """What answers REST."""
+        return application(self.rest_routes())
+
+    def rest_routes(self) -> list[Route]:
+        """What is offered over REST."""
+        settings = self.settings
+        metrics = exposition(self.dataplane, self._engine) if settings.metrics else None
+        service = RestService(self.dataplane, metrics, settings.max_message_bytes)
+        routes = [*service.routes(), *TfsRest(self.tfs, self.dataplane, service.read_body).routes()]
         if settings.tfs.monitoring_config_file and (path := read_monitoring_path(settings.tfs.monitoring_config_file)):
             routes.append(Route(path, service.metrics))
-        app = service.app(routes)
-        self.rest = RestServer(settings, app) if settings.rest_port else None
-        self._engine = engine
-        told = settings.tfs
-        self._config_poll = (
-            ConfigPoll(told.model_config_file, told.model_config_poll_seconds, self.tfs.models)
-            if told.model_config_file and told.model_config_poll_seconds
-            else None
-        )
+        return routes
+
+    def new_stats(self, _model: str) -> VersionStats:
+        """The books of a new version."""
+        return VersionStats()
+
+    def config_poll(self) -> ConfigPoll | None:
+        """What follows a config file."""
+        file, seconds = self.settings.tfs.model_config_file, self.settings.tfs.model_config_poll_seconds
+        if not (file and seconds):
+            return None
+        return ConfigPoll(file, seconds, lambda: self.tfs.models.apply(read_model_config(file)))
 
     def start(self) -> None:
         """Answer health at once, then load the models, then say ready."""
@@ -152,7 +193,7 @@ class Server:
         New calls are refused with UNAVAILABLE for a moment before gRPC stops: a call that meets its shutdown gets
         CANCELLED, which a client does not send again elsewhere. False when a thread of ours is busy still.
         """
-        deadline = Deadline(self._settings.drain_seconds)
+        deadline = Deadline(self.settings.drain_seconds)
         self.dataplane.is_draining = True
         _log.info("draining")
         time.sleep(min(_REFUSAL_SECONDS, deadline.left))

@@ -11,8 +11,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, cast, get_args
 
+from atalaya_serving.batching import Batching, parse_batching
 from atalaya_serving.engines.base import Backend, Hint, Precision
 from atalaya_serving.errors import SettingsError
+from atalaya_serving.flag_values import boolean, channel_arguments, port, positive, seconds
 from atalaya_serving.policies import LATEST, VersionPolicy, parse_policy
 from atalaya_serving.tfs.flags import TfsSettings, add_flags, tfs_settings
 
@@ -32,6 +34,19 @@ class ModelSettings:
     batch_size: int | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
+    batching: Batching | None = None
+    unsupported: str = ""
+    """What is asked for that would change its answers and is not done here: then no version of it may serve."""
+
+
+@dataclass(frozen=True)
+class Tls:
+    """What gRPC shows and asks of its callers, as PEM. With `verify_client` a caller needs a certificate of `ca`."""
+
+    key: bytes
+    certificate: bytes
+    ca: bytes = b""
+    verify_client: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,9 @@ class Settings:
     rest_address: str = "127.0.0.1"
     grpc_threads: int = 32
     grpc_channel_arguments: tuple[tuple[str, int | str], ...] = ()
+    grpc_socket_path: str = ""
+    """A Unix socket that gRPC listens on too."""
+    grpc_tls: Tls | None = None
     poll_wait_seconds: float = 0.0
     metrics: bool = True
     cache_dir: Path | None = None
@@ -55,6 +73,8 @@ class Settings:
     precision: Precision = "auto"
     queue_size: int = 128
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
+    rest_max_requests: int = 256
+    rest_body_seconds: float = 30.0
     drain_seconds: float = 30.0
     log_level: str = "INFO"
     log_format: str = "auto"
@@ -69,10 +89,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m atalaya_serving", description=__doc__, allow_abbrev=False)
+    epilog = "To stand in for another server: ovms[:VERSION] FLAGS…, or tensorflow_model_server[:VERSION] FLAGS…"
+    parser = _Parser(prog="python -m atalaya_serving", description=__doc__, allow_abbrev=False, epilog=epilog)
     ports = parser.add_argument_group("where it listens")
-    ports.add_argument("--port", type=_port, default=9000, help="gRPC port; 0 is off (default 9000)")
-    ports.add_argument("--rest_port", type=_port, default=8000, help="REST and /metrics port; 0 is off (default 8000)")
+    ports.add_argument("--port", type=port, default=9000, help="gRPC port; 0 is off (default 9000)")
+    ports.add_argument("--rest_port", type=port, default=8000, help="REST and /metrics port; 0 is off (default 8000)")
     ports.add_argument("--grpc_bind_address", default="127.0.0.1", help="default 127.0.0.1: this machine only")
     ports.add_argument("--rest_bind_address", default="127.0.0.1", help="default 127.0.0.1: this machine only")
     models = parser.add_argument_group("what it serves")
@@ -84,11 +105,14 @@ def _flags() -> argparse.ArgumentParser:
         "--model_version_policy", help='{"latest":{"num_versions":1}}, {"specific":{"versions":[1]}}, {"all":{}}'
     )
     models.add_argument(
-        "--file_system_poll_wait_seconds", type=_seconds, default=0.0, help="look for new versions; 0 is off (default)"
+        "--file_system_poll_wait_seconds",
+        type=seconds,
+        default=0.0,
+        help="look for new versions; 0 is off (default)",
     )
     engine = parser.add_argument_group("how it computes")
     engine.add_argument("--target_device", help="an OpenVINO device (default CPU)")
-    engine.add_argument("--nireq", type=_positive, help="inferences side by side (default: what OpenVINO finds best)")
+    engine.add_argument("--nireq", type=positive, help="inferences side by side (default: what OpenVINO finds best)")
     engine.add_argument("--batch_size", help="fix the batch; 0 or auto leaves it free (default)")
     engine.add_argument("--shape", help='fix the shape: "(1,128,128,1)" or {"input": "(1,128,128,1)"}')
     engine.add_argument("--plugin_config", help="OpenVINO properties as JSON")
@@ -107,39 +131,62 @@ def _flags() -> argparse.ArgumentParser:
     )
     limits = parser.add_argument_group("threads and limits")
     limits.add_argument(
-        "--grpc_workers", type=_positive, default=1, help="taken for OVMS' sake; one listener serves all calls here"
+        "--grpc_workers",
+        type=positive,
+        default=1,
+        help="taken for OVMS' sake; one listener serves all calls here",
     )
     limits.add_argument(
-        "--grpc_max_threads", type=_positive, default=32, help="threads for calls other than inference (default 32)"
+        "--grpc_max_threads",
+        type=positive,
+        default=32,
+        help="threads for calls other than inference (default 32)",
     )
     limits.add_argument(
         "--rest_workers",
-        type=_positive,
+        type=positive,
         default=8,
         help="taken for OVMS' sake; REST calls that block share one pool of threads here",
     )
     limits.add_argument("--grpc_channel_arguments", default="", help="a=1,b=2: arguments of the gRPC server")
     limits.add_argument(
         "--queue_size",
-        type=_positive,
+        type=positive,
         default=128,
         help="calls that may wait per version; more get RESOURCE_EXHAUSTED (default 128; not in OVMS)",
     )
     limits.add_argument(
         "--max_message_bytes",
-        type=_positive,
+        type=positive,
         default=DEFAULT_MAX_MESSAGE_BYTES,
         help="largest request, after decompression (default 64 MiB; not in OVMS)",
     )
     limits.add_argument(
+        "--rest_max_requests",
+        type=positive,
+        default=256,
+        help="REST requests at a time; more get 429; health and metrics are not counted (default 256; not in OVMS)",
+    )
+    limits.add_argument(
+        "--rest_body_seconds",
+        type=seconds,
+        default=30.0,
+        help="time for a request's body, and a second more for each 32 KiB of it; then 408 (default 30; not in OVMS)",
+    )
+    limits.add_argument(
         "--drain_seconds",
-        type=_seconds,
+        type=seconds,
         default=30.0,
         help="time for accepted calls after SIGTERM (default 30; not in OVMS)",
     )
     told = parser.add_argument_group("what it tells")
     told.add_argument(
-        "--metrics_enable", nargs="?", const=True, default=True, type=_boolean, help="/metrics (default true)"
+        "--metrics_enable",
+        nargs="?",
+        const=True,
+        default=True,
+        type=boolean,
+        help="/metrics (default true)",
     )
     told.add_argument(
         "--log_level", default="INFO", type=str.upper, choices=("TRACE", "DEBUG", "INFO", "WARNING", "ERROR")
@@ -175,13 +222,15 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         grpc_address=given.grpc_bind_address,
         rest_address=given.rest_bind_address,
         grpc_threads=given.grpc_max_threads,
-        grpc_channel_arguments=_channel_arguments(given.grpc_channel_arguments),
+        grpc_channel_arguments=channel_arguments(given.grpc_channel_arguments),
         poll_wait_seconds=given.file_system_poll_wait_seconds,
         metrics=given.metrics_enable,
         cache_dir=given.cache_dir,
         precision=given.precision,
         queue_size=given.queue_size,
         max_message_bytes=given.max_message_bytes,
+        rest_max_requests=given.rest_max_requests,
+        rest_body_seconds=given.rest_body_seconds,
         drain_seconds=given.drain_seconds,
         log_level="DEBUG" if given.log_level == "TRACE" else given.log_level,
         log_format=given.log_format,
@@ -230,7 +279,7 @@ def _model_by_flags(given: argparse.Namespace, name: str, path: Path) -> ModelSe
     for flag in ("model_version_policy", "plugin_config"):
         flags[flag] = flags[flag] and _json(f"--{flag}", flags[flag])
     entry = {key: value for key, value in flags.items() if value is not None}
-    return _model(entry | {"name": name, "base_path": str(path)}, "the command line", Path.cwd())
+    return model_of_entry(entry | {"name": name, "base_path": str(path)}, "the command line", Path.cwd())
 
 
 def models_from_config(path: Path) -> tuple[ModelSettings, ...]:
@@ -238,14 +287,16 @@ def models_from_config(path: Path) -> tuple[ModelSettings, ...]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         entries = [entry["config"] for entry in raw["model_config_list"]]
+        if strange := [entry for entry in entries if not isinstance(entry, dict)]:
+            raise TypeError(f"a config is {strange[0]!r}, not an object")
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}; correct --config_path.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SettingsError(
             f"{path} is no config file ({error}); it is"
             ' {"model_config_list": [{"config": {"name": …, "base_path": …}}]}.'
         ) from error
-    models = tuple(_model(entry, f"{path}, entry {index}", path.parent) for index, entry in enumerate(entries))
+    models = tuple(model_of_entry(entry, f"{path}, entry {index}", path.parent) for index, entry in enumerate(entries))
     names = [model.name for model in models]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SettingsError(f"{path} names model {twice[0]!r} twice; give each model one entry.")
@@ -253,19 +304,13 @@ def models_from_config(path: Path) -> tuple[ModelSettings, ...]:
 
 
 _MODEL_KEYS = (
-    "name",
-    "base_path",
-    "model_version_policy",
-    "target_device",
-    "nireq",
-    "batch_size",
-    "shape",
-    "plugin_config",
-    "backend",
-)
+    "name", "base_path", "model_version_policy", "target_device", "nireq", "batch_size", "shape", "plugin_config",
+    "backend", "batching",
+)  # fmt: skip
 
 
-def _model(entry: Mapping[str, Any], where: str, relative_to: Path) -> ModelSettings:
+def model_of_entry(entry: Mapping[str, Any], where: str, relative_to: Path) -> ModelSettings:
+    """Read one model's entry of a config file. Raises SettingsError that begins with `where`."""
     for key in entry:
         if key not in _MODEL_KEYS:
             near = get_close_matches(key, _MODEL_KEYS, n=1)
@@ -280,10 +325,11 @@ def _model(entry: Mapping[str, Any], where: str, relative_to: Path) -> ModelSett
             policy=parse_policy(entry.get("model_version_policy")),
             device=str(entry.get("target_device", "CPU")),
             backend=_backend(entry.get("backend")),
-            slots=_positive(str(entry["nireq"])) if entry.get("nireq") else None,
+            slots=_count("nireq", entry["nireq"]) if entry.get("nireq") else None,
             batch_size=_batch_size(entry.get("batch_size")),
             shapes=_shapes(entry.get("shape")),
-            properties={key: str(value) for key, value in (entry.get("plugin_config") or {}).items()},
+            properties=_properties(entry.get("plugin_config")),
+            batching=parse_batching(entry.get("batching")),
         )
     except (ValueError, TypeError, AttributeError, argparse.ArgumentTypeError) as error:
         raise SettingsError(f"{where}: {error}; correct it.") from error
@@ -295,13 +341,29 @@ def _backend(value: Any) -> Backend | None:
     return cast(Backend | None, value)
 
 
+def _properties(value: Any) -> dict[str, str]:
+    if value is not None and not isinstance(value, Mapping):
+        raise ValueError(f'plugin_config is {value!r}, not an object such as {{"NUM_STREAMS": 1}}')
+    return {key: str(property) for key, property in (value or {}).items()}
+
+
 def _batch_size(value: Any) -> int | None:
-    return None if value in (None, "auto", "0", 0) else _positive(str(value))
+    return None if value in (None, "auto", "0", 0) else _count("batch_size", value)
+
+
+def _count(field: str, value: Any) -> int:
+    text = str(value)
+    if not text.isdecimal() or len(text) > 9 or int(text) == 0:
+        raise ValueError(f"{field} is {text[:40]!r}, not a positive integer")
+    return int(text)
 
 
 def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
     if isinstance(value, str) and value.strip().startswith("{"):
-        value = json.loads(value)
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"shape is no JSON ({error})") from None
     if value in (None, "auto"):
         return {}
     given = value if isinstance(value, Mapping) else {"": value}
@@ -316,44 +378,8 @@ def _dimensions(shape: Any) -> tuple[int, ...]:
         raise ValueError(f"shape {shape!r} is not like (1,128,128,1)") from None
 
 
-def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
-    for key, sign, _ in pairs:
-        if not sign:
-            raise SettingsError(f"--grpc_channel_arguments has {key!r} without a value; write {key}=VALUE.")
-    return tuple((key.strip(), int(value) if value.lstrip("-").isdecimal() else value) for key, _, value in pairs)
-
-
 def _json(flag: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
         raise SettingsError(f"{flag} is no JSON ({error}); quote it for the shell.") from error
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port (0 to 65535)")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return value
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text.lower() in ("true", "1")

@@ -7,6 +7,7 @@ metrics.py shows these numbers to Prometheus, grpc_v2.py and rest_v2.py as Trito
 import threading
 import time
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 BOUNDS_SECONDS = (
@@ -19,19 +20,23 @@ BOUNDS_SECONDS = (
 class Histogram:
     """Counts by bucket; the last has no upper bound."""
 
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_SECONDS) + 1))
+    bounds: Sequence[float] = BOUNDS_SECONDS
+    counts: list[int] = field(default_factory=list)
     total_seconds: float = 0.0
     count: int = 0
 
+    def __post_init__(self) -> None:
+        self.counts = self.counts or [0] * (len(self.bounds) + 1)
+
     def add(self, seconds: float) -> None:
         """Count one sample."""
-        self.counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
+        self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total_seconds += seconds
         self.count += 1
 
     def copy(self) -> "Histogram":
         """The same numbers, apart."""
-        return Histogram(list(self.counts), self.total_seconds, self.count)
+        return Histogram(self.bounds, list(self.counts), self.total_seconds, self.count)
 
 
 @dataclass(slots=True)
@@ -76,12 +81,22 @@ class Execution:
     inference_seconds: float
 
 
+_SIZES_APART = 128
+
+
+def batch_size(rows: int) -> int:
+    """The size under which a batch is counted: its own, and past 128 the next power of two, so that they stay few."""
+    return rows if rows <= _SIZES_APART else 1 << (rows - 1).bit_length()
+
+
 class VersionStats:
     """The totals of one version."""
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: Sequence[float] = BOUNDS_SECONDS) -> None:
+        """`bounds` are the histograms' upper bounds, in seconds."""
         self._lock = threading.Lock()
-        self._totals = Totals()
+        self._bounds = bounds
+        self._totals = Totals(inference_seconds=Histogram(bounds), queue_seconds=Histogram(bounds))
 
     def record(self, protocol: str, code: str, seconds: float, execution: Execution | None) -> None:
         """Count one request that is answered; `execution` is None where nothing was computed."""
@@ -91,7 +106,7 @@ class VersionStats:
             totals.requests[key] = totals.requests.get(key, 0) + 1
             histogram = totals.request_seconds.get(protocol)
             if histogram is None:
-                histogram = totals.request_seconds[protocol] = Histogram()
+                histogram = totals.request_seconds[protocol] = Histogram(self._bounds)
             histogram.add(seconds)
             if code == "OK":
                 totals.success_seconds += seconds
@@ -106,8 +121,9 @@ class VersionStats:
         totals.inference_seconds.add(execution.inference_seconds)
         totals.rows += execution.rows
         totals.executions += 1
-        count, seconds = totals.batches.get(execution.rows, (0, 0.0))
-        totals.batches[execution.rows] = (count + 1, seconds + execution.inference_seconds)
+        size = batch_size(execution.rows)
+        count, seconds = totals.batches.get(size, (0, 0.0))
+        totals.batches[size] = (count + 1, seconds + execution.inference_seconds)
         totals.last_inference_unix = time.time()
 
     def snapshot(self) -> Totals:

@@ -6,13 +6,15 @@ BYTES travel as each element's length (4 bytes, little endian) and its bytes.
 import math
 import struct
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 
-from atalaya_serving.datatypes import BF16, BYTES, NUMPY, Tensor, is_known
+from atalaya_serving.datatypes import BF16, BYTES, NUMPY, OBJECT, Encoded, Tensor, is_known
 from atalaya_serving.errors import InvalidRequest
 
 Buffer = bytes | bytearray | memoryview
+_LENGTH = struct.Struct("<I")
 MAX_RANK = 32
 MAX_ELEMENTS = 2**40
 
@@ -32,21 +34,31 @@ def check_declared(name: str, datatype: str, shape: Sequence[int]) -> tuple[int,
 
 def from_raw(name: str, datatype: str, shape: Sequence[int], raw: Buffer) -> Tensor:
     """A view of `raw` as a tensor (for BYTES a copy). Raises InvalidRequest when the byte count does not fit."""
+    made = from_raw_later(name, datatype, shape, raw)
+    return made.decode() if isinstance(made, Encoded) else made
+
+
+def from_raw_later(name: str, datatype: str, shape: Sequence[int], raw: Buffer) -> Tensor | Encoded:
+    """The same, but strings are left to be decoded where they are computed."""
     sizes = check_declared(name, datatype, shape)
-    count = math.prod(sizes)
     if datatype == BYTES:
-        return _strings(name, raw, count).reshape(sizes)
+        return Encoded(sizes, OBJECT, len(raw), partial(_strings, name, raw, sizes))
     dtype = NUMPY[datatype]
-    if len(raw) != count * dtype.itemsize:
+    expected = math.prod(sizes) * dtype.itemsize
+    if len(raw) != expected:
         raise InvalidRequest(
-            f"input {name!r} has {len(raw)} bytes; {datatype} of shape {list(sizes)} is {count * dtype.itemsize} bytes."
+            f"input {name!r} has {len(raw)} bytes; {datatype} of shape {list(sizes)} is {expected} bytes."
         )
     return np.frombuffer(raw, dtype=dtype).reshape(sizes)
 
 
 def from_values(name: str, datatype: str, shape: Sequence[int], values: Sequence[object]) -> Tensor:
     """A tensor of the values of typed contents or JSON, row-major. Raises InvalidRequest when they do not fit."""
-    sizes = check_declared(name, datatype, shape)
+    return of_values(name, datatype, check_declared(name, datatype, shape), values)
+
+
+def of_values(name: str, datatype: str, sizes: tuple[int, ...], values: Sequence[object]) -> Tensor:
+    """The same for a datatype and a shape that are checked."""
     count = math.prod(sizes)
     if datatype == BF16:
         raise InvalidRequest(f"input {name!r} is BF16, which travels as raw bytes only; send raw or binary contents.")
@@ -83,20 +95,20 @@ def _numbers(name: str, datatype: str, values: Sequence[object]) -> Tensor:
         return plain.astype(dtype)
 
 
-def _strings(name: str, raw: Buffer, count: int) -> Tensor:
-    view, at, found = memoryview(raw), 0, []
-    while at < len(view):
-        if at + 4 > len(view):
+def _strings(name: str, raw: Buffer, sizes: tuple[int, ...]) -> Tensor:
+    data, at, found, count = bytes(raw), 0, [], math.prod(sizes)
+    end, unpack = len(data), _LENGTH.unpack_from
+    while at < end:
+        if at + 4 > end:
             raise InvalidRequest(f"input {name!r} ends inside a BYTES length at byte {at}.")
-        (length,) = struct.unpack_from("<I", view, at)
-        at += 4
-        if at + length > len(view):
+        (length,) = unpack(data, at)
+        begin, at = at + 4, at + 4 + length
+        if at > end:
             raise InvalidRequest(f"input {name!r} has a BYTES element of {length} bytes that ends past its data.")
-        found.append(bytes(view[at : at + length]))
-        at += length
+        found.append(data[begin:at])
     if len(found) != count:
         raise InvalidRequest(f"input {name!r} has {len(found)} BYTES elements; its shape is {count}.")
-    return _objects(found)
+    return _objects(found).reshape(sizes)
 
 
 def _objects(items: Iterable[bytes]) -> Tensor:

@@ -10,9 +10,7 @@ the server's process tree: wall time on a shared machine says little. Writes ser
 import argparse
 import json
 import os
-import platform
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -23,16 +21,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
-import openvino as ov
-import psutil
 from peers.raw_slots import Slots
 from thesis_network import write_version
 from tritonclient.grpc import service_pb2
 
-from atalaya_serving.engines.openvino import best_precision, processor_name
+from atalaya_serving.benching.driving import Limits, drive
+from atalaya_serving.benching.errors import CallFailed
+from atalaya_serving.benching.machine import Ticks, about_machine
+from atalaya_serving.benching.processes import Tree, end, free_port, start
+from atalaya_serving.benching.quantiles import latency
+from atalaya_serving.benching.reports import machine_line
+from atalaya_serving.engines.openvino import best_precision
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -58,20 +61,8 @@ class Sample:
     steal_share: float
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def tree_cpu_seconds(process: psutil.Process) -> float:
-    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-    return sum(one.user + one.system for one in times)
-
-
-def steal_and_total() -> tuple[float, float]:
-    times = psutil.cpu_times()
-    return getattr(times, "steal", 0.0), sum(times)
+def steal_share(before: Ticks, after: Ticks) -> float:
+    return (after.steal - before.steal) / max(1e-9, after.total - before.total)
 
 
 def request_bytes(batch: int) -> bytes:
@@ -87,8 +78,9 @@ class Server:
 
     def __init__(self, name: str, command: list[str], port: int, env: dict[str, str], log: Path) -> None:
         self.name, self.port = name, port
-        self._output = log.open("wb")
-        self.process = subprocess.Popen(command, env=os.environ | env, stdout=self._output, stderr=self._output)
+        with log.open("wb") as output:
+            self.process = start(command, output.fileno(), os.environ | env)
+        self.tree = Tree([self.process.pid])
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         self.channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=options)
         self.call = self.channel.unary_unary(INFER)
@@ -107,41 +99,30 @@ class Server:
 
     def close(self) -> None:
         self.channel.close()
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-        self._output.close()
+        end(self.process)
 
 
 def load(server: Server, batch: int, concurrency: int, seconds: float, number: int) -> Sample:
     """Keep `concurrency` calls in flight for `seconds`."""
-    message, taken = request_bytes(batch), [[] for _ in range(concurrency)]
+    message = request_bytes(batch)
     for _ in range(4):
         server.call(message)
-    ended = threading.Event()
 
-    def caller(times: list[float]) -> None:
-        while not ended.is_set():
-            start = time.perf_counter()
+    def call(_number: int) -> None:
+        try:
             server.call(message)
-            times.append(time.perf_counter() - start)
+        except grpc.RpcError as error:
+            raise CallFailed(error.code().name, str(error.details())) from error
 
-    threads = [threading.Thread(target=caller, args=(times,)) for times in taken]
-    tree = psutil.Process(server.process.pid)
-    (steal, total), cpu, start = steal_and_total(), tree_cpu_seconds(tree), time.perf_counter()
-    for thread in threads:
-        thread.start()
-    time.sleep(seconds)
-    ended.set()
-    for thread in threads:
-        thread.join()
-    wall, used, (stolen, all_time) = time.perf_counter() - start, tree_cpu_seconds(tree) - cpu, steal_and_total()
-    times = sorted(one for own in taken for one in own)
+    ticks, cpu = Ticks.now(), server.tree.cpu_seconds()
+    driven = drive([call] * concurrency, Limits(seconds))
+    used, steal = server.tree.cpu_seconds() - cpu, steal_share(ticks, Ticks.now())
+    if driven.errors:
+        raise SystemExit(f"{server.name} failed under load: {driven.first_error}")
+    told, count = latency(driven.latencies), len(driven.latencies)
     return Sample(
-        server.name, number, batch, concurrency, len(times) * batch / wall, 1e6 * used / len(times),
-        1e3 * times[len(times) // 2], 1e3 * times[int(len(times) * 0.99)], (stolen - steal) / (all_time - total),
+        server.name, number, batch, concurrency, count * batch / driven.wall_seconds, 1e6 * used / count,
+        told.p50_ms or 0.0, told.p99_ms or told.max_ms or 0.0, steal,
     )  # fmt: skip
 
 
@@ -188,12 +169,11 @@ class Raw:
 
     def run(self, batch: int, seconds: float, number: int) -> Sample:
         assert self._process.stdin is not None
-        steal, total = steal_and_total()
+        ticks = Ticks.now()
         self._process.stdin.write(f"{batch} {seconds}\n")
         self._process.stdin.flush()
         calls, wall, cpu = map(float, self._line().split())
-        stolen, all_time = steal_and_total()
-        share = (stolen - steal) / (all_time - total)
+        share = steal_share(ticks, Ticks.now())
         return Sample(self.name, number, batch, 2, calls * batch / wall, 1e6 * cpu / calls, 0.0, 0.0, share)
 
     def close(self) -> None:
@@ -202,26 +182,26 @@ class Raw:
         self._process.wait(20)
 
 
-def servers(work: Path, model: Path, wanted: list[str], env: dict[str, str]) -> Iterator[Server]:
-    ours = [sys.executable, "-m", "atalaya_serving", "--rest_port", "0", "--precision", env["BENCH_PRECISION"]]
-    peers = {"PYTHONPATH": str(HERE / "peers")}
-    for name in wanted:
-        port, log = free_port(), work / f"{name}.log"
-        if name == "atalaya":
-            command = [*ours, "--port", str(port), "--model_name", "thesis", "--model_path", str(work / "thesis")]
-        elif name == "atalaya-whole":
-            command = [*ours, "--port", str(port), "--model_name", "thesis", "--model_path", str(work / "whole")]
-        elif name.startswith("kserve"):
-            python = ROOT / ".venvs" / "kserve" / "bin" / "python"
-            command = [str(python), str(HERE / "peers" / "kserve_server.py"), str(model), str(port), str(free_port())]
+def own_servers(work: Path, wanted: list[str], env: dict[str, str]) -> Iterator[Server]:
+    folders = {"atalaya": "thesis", "atalaya-whole": "whole"}
+    for name in (name for name in wanted if name in folders):
+        port = free_port()
+        flags = ["--rest_port", "0", "--precision", env["BENCH_PRECISION"], "--port", str(port)]
+        model = ["--model_name", "thesis", "--model_path", str(work / folders[name])]
+        yield Server(name, [sys.executable, "-m", "atalaya_serving", *flags, *model], port, env, work / f"{name}.log")
+
+
+def peer_servers(work: Path, model: Path, wanted: list[str], env: dict[str, str]) -> Iterator[Server]:
+    """The other servers, each in an environment of its own."""
+    for name in (name for name in wanted if not name.startswith("atalaya")):
+        port, program = free_port(), ROOT / ".venvs" / name.partition("-")[0] / "bin"
+        if name.startswith("kserve"):
+            command = [program / "python", HERE / "peers" / "kserve_server.py", model, port, free_port()]
         else:
-            command = [
-                str(ROOT / ".venvs" / "mlserver" / "bin" / "mlserver"),
-                "start",
-                str(mlserver_folder(work, name, port)),
-            ]
+            command = [program / "mlserver", "start", mlserver_folder(work, name, port)]
         lean = {"BENCH_LEAN": "1"} if name.endswith("lean") else {}
-        yield Server(name, command, port, env | peers | lean | {"BENCH_MODEL": str(model)}, log)
+        more = {"PYTHONPATH": str(HERE / "peers"), "BENCH_MODEL": str(model), **lean}
+        yield Server(name, list(map(str, command)), port, env | more, work / f"{name}.log")
 
 
 def mlserver_folder(work: Path, name: str, port: int) -> Path:
@@ -253,7 +233,7 @@ def measure(arguments: argparse.Namespace, env: dict[str, str]) -> list[Sample]:
         raw = Raw(model, env)
         stack.callback(raw.close)
         running = []
-        for server in servers(work, model, wanted, env):
+        for server in (*own_servers(work, wanted, env), *peer_servers(work, model, wanted, env)):
             stack.callback(server.close)
             running.append(server)
         for number in range(arguments.rounds):
@@ -294,12 +274,13 @@ def rows(samples: list[Sample]) -> list[Row]:
     return made
 
 
-def markdown(table: list[Row], about: dict[str, object]) -> str:
+def markdown(table: list[Row], about: dict[str, Any]) -> str:
     columns = ("batch", "server", "images/s", "CPU µs/image", "added CPU µs/request", "of raw images per CPU s",
                "p50 ms", "p99 ms", "steal")  # fmt: skip
     head = f"| {' | '.join(columns)} |"
+    plan = ", ".join(f"{key} {about[key]}" for key in ("precision", "concurrency", "rounds", "seconds"))
     lines = [
-        ", ".join(f"{key} {value}" for key, value in about.items()),
+        f"{machine_line(about)} {plan}.",
         "",
         head,
         "|---|---|---|---|---|---|---|---|---|",
@@ -345,9 +326,8 @@ def main() -> None:
         return
     env = {"BENCH_PRECISION": arguments.precision}
     samples = measure(arguments, env)
-    about = {"processor": processor_name(), "cores": os.cpu_count(), "precision": arguments.precision,
-             "concurrency": arguments.concurrency, "rounds": arguments.rounds, "seconds": arguments.seconds,
-             "openvino": ov.__version__, "python": platform.python_version(), "grpcio": grpc.__version__}  # fmt: skip
+    about = about_machine() | {"precision": arguments.precision, "concurrency": arguments.concurrency,
+                               "rounds": arguments.rounds, "seconds": arguments.seconds}  # fmt: skip
     table = rows(samples)
     arguments.out.mkdir(parents=True, exist_ok=True)
     told = {"about": about, "targets": TARGETS, "rows": list(map(asdict, table)), "samples": list(map(asdict, samples))}

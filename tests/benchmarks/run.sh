@@ -11,7 +11,7 @@ for peer in kserve mlserver; do
     touch ".venvs/$peer/.ready"
   fi
 done
-for bench in bench_cli bench_server bench_bridge bench_assess; do
+for bench in bench_cli bench_server bench_bridge bench_against bench_assess; do
   echo "== $bench"
   .venv/bin/python "tests/benchmarks/$bench.py"
 done

@@ -8,15 +8,24 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
-from builders_dashboard import SCENE_COLS, SCENE_ROWS, FakeServer, Site, a_geotiff, a_town, an_assessed_town
+import builders_dashboard
+from builders_dashboard import (
+    FIJI,
+    SCENE_COLS,
+    SCENE_ROWS,
+    FakeServer,
+    Site,
+    a_geotiff,
+    a_town,
+    a_truth,
+    an_assessed_town,
+)
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -27,25 +36,8 @@ TIMEOUT_MS = 90_000
 @pytest.fixture(scope="session")
 def metrics_url() -> Iterator[str]:
     """A server's metrics over real HTTP; each reading finds new requests."""
-    server = FakeServer()
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            server.answer(0.004, times=37)
-            server.answer(0.02, times=3)
-            content = server.text().encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as http:
-        Thread(target=http.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{http.server_port}/metrics"
-        http.shutdown()
+    with FakeServer().over_http((0.004, 37), (0.02, 3)) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +47,11 @@ def site(tmp_path_factory: pytest.TempPathFactory, metrics_url: str) -> Iterator
     keep = {name: value for name, value in os.environ.items() if not name.startswith("ATALAYA_")}
     env = keep | {"ATALAYA_HOME": str(home), "ATALAYA_METRICS_URLS": metrics_url}
     town = an_assessed_town(home, a_town(30, 30))
+    a_truth(home, town)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in zip(("CRS", "LEFT", "TOP"), FIJI, strict=True):
+            patch.setattr(builders_dashboard, name, value)
+        across = an_assessed_town(home, a_town(30, 30), name="synthetic-island")
     tiff = a_geotiff(home / "synthetic-block.tif", SCENE_ROWS, SCENE_COLS)
     done = subprocess.run(
         [sys.executable, "-m", "atalaya", "assess", str(tiff), "--json"], env=env, capture_output=True, check=False
@@ -68,7 +65,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, metrics_url: str) -> Iterator
         try:
             url = f"http://127.0.0.1:{port}"
             wait_until_healthy(url, process, home / "dashboard.log")
-            yield Site(url, home, town.id, scene)
+            yield Site(url, home, town.id, scene, across.id)
         finally:
             process.terminate()
             process.wait(30)

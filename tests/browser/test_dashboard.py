@@ -2,17 +2,20 @@
 
 import io
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import geopandas
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from playwright.sync_api import TimeoutError as NotYet
 
-from builders_dashboard import SCENE_COLS, SCENE_ROWS, Site, a_geotiff
+from builders_dashboard import CRS, LEFT, SCENE_COLS, SCENE_ROWS, TILE_M, TOP, Site, a_geotiff
 
 MAP = '[data-testid="stDeckGlJsonChart"]'
 PATIENCE_SECONDS = 90
@@ -128,7 +131,7 @@ def test_a_click_opens_the_tile_with_its_pixels(page: Page, site: Site) -> None:
 def test_a_click_opens_the_cell_with_its_tiles(page: Page, site: Site) -> None:
     chart = open_map(page, site, site.scene)
     settled(chart)
-    click_until(page, chart, (0.5, 0.5), page.get_by_role("heading", name="Clicked cell"))
+    click_until(page, chart, (0.5, 0.5), page.get_by_role("heading", name="Chosen cell"))
     expect(page.get_by_text("tiles expected damaged").last).to_be_visible()
     expect(page.get_by_role("heading", name="Tile row")).to_be_visible()
     until(lambda: page.get_by_test_id("stImage").locator("img").count() > 3, "thumbnails of the cell's tiles")
@@ -143,11 +146,88 @@ def test_a_click_leaves_the_view_and_the_colours_as_they_were(page: Page, site: 
     page.mouse.wheel(0, -400)
     until(lambda: bool((np.abs(pixels(chart) - opened).max(axis=2) > 24).mean() > 0.05), "the wheel zooms in")
     before = settled(chart)
-    click_until(page, chart, (0.5, 0.5), page.get_by_role("heading", name="Clicked cell"))
+    click_until(page, chart, (0.5, 0.5), page.get_by_role("heading", name="Chosen cell"))
     page.mouse.move(5, 5)
     after = settled(chart)
     assert before.shape == after.shape
     assert (np.abs(before - after).max(axis=2) > 24).mean() < 0.05, "only the ring is new"
+
+
+def test_a_scene_across_the_antimeridian_is_drawn_in_one_piece_and_can_be_clicked(page: Page, site: Site) -> None:
+    chart = open_map(page, site, site.across)
+    choose(page, "Tiles")
+    expect(page.get_by_text("not damaged", exact=True)).to_be_visible()
+    drawn = settled(chart)
+    blue = (drawn[..., 2] - drawn[..., 0] > 30) & (drawn[..., 2] > 90)  # tiles that are not damaged
+    rows, columns = np.nonzero(blue)
+    assert blue.mean() > 0.3, "the town fills a good part of the map"
+    assert 0.6 < (np.ptp(columns) + 1) / (np.ptp(rows) + 1) < 1.6, "and is as wide as it is high"
+    heading = page.get_by_role("heading", name="Tile row")
+    for across, expected in ((0.3, range(2, 13)), (0.7, range(17, 28))):
+        click_until(page, chart, (across, 0.5), heading.filter(has_text=re.compile(column_words(expected))))
+    box = chart.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 150, y, steps=5)
+    page.mouse.up()
+    moved = settled(chart)
+    still_blue = (moved[..., 2] - moved[..., 0] > 30) & (moved[..., 2] > 90)
+    assert still_blue.mean() > 0.25, "dragged over the line it is still there"
+
+
+def column_words(columns: range) -> str:
+    """The panel's heading for one of some columns."""
+    return f"column ({'|'.join(map(str, columns))})$"
+
+
+def test_the_worst_place_is_opened_with_the_keyboard_alone(page: Page, site: Site) -> None:
+    chart = open_map(page, site, site.town)
+    before = settled(chart)
+    expect(page.get_by_test_id("stButtonGroup").filter(has_text="1: ")).to_be_visible()
+
+    def reached() -> bool:
+        page.keyboard.press("Tab")
+        return bool(page.evaluate("document.activeElement.innerText.startsWith('1: ')"))
+
+    until(reached, "the tabulator key reaches the worst place")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Chosen cell")).to_be_visible()
+    changed = (np.abs(settled(chart) - before).max(axis=2) > 24).mean()
+    assert 0.0005 < changed < 0.05, "it has its ring, and the rest is as it was"
+
+
+def test_the_known_damage_of_a_synthetic_scene_is_drawn_over_it(page: Page, site: Site) -> None:
+    chart = open_map(page, site, site.town)
+    before = settled(chart)
+    page.get_by_text("Known damage (synthetic)").click()
+    expect(page.get_by_text("known damage (synthetic)", exact=True)).to_be_visible()
+
+    def outlined() -> bool:
+        now = pixels(chart)
+        vermilion = (now[..., 0] > 170) & (now[..., 1] < 130) & (now[..., 2] < 70)
+        was = (before[..., 0] > 170) & (before[..., 1] < 130) & (before[..., 2] < 70)
+        return bool(vermilion.sum() > was.sum() + 200)
+
+    until(outlined, "the outlines of what is damaged")
+
+
+def test_a_phone_sees_the_count_and_the_whole_map(browser: Browser, site: Site) -> None:
+    agent = "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 Chrome/140.0 Mobile Safari/537.36"
+    context = browser.new_context(viewport={"width": 390, "height": 844}, user_agent=agent)
+    try:
+        phone = context.new_page()
+        phone.set_default_timeout(PATIENCE_SECONDS * 1000)
+        chart = open_map(phone, site, site.town)
+        expect(phone.get_by_text("damaged tiles expected")).to_be_visible()
+        assert phone.evaluate("document.documentElement.scrollWidth") <= 390, "nothing to be scrolled sideways"
+        drawn = settled(chart)
+        ground = np.array([0xDF, 0xE5, 0xEA])
+        for edge in (drawn[40:-40, 4], drawn[40:-40, -5]):
+            assert (np.abs(edge - ground).max(axis=1) < 12).mean() > 0.9, "the scene ends before the map does"
+    finally:
+        context.close()
 
 
 def test_latency_refreshes_beside_the_map_without_drawing_it_again(page: Page, site: Site) -> None:
@@ -179,11 +259,18 @@ def test_serving_shows_latency_rate_and_history(page: Page, site: Site) -> None:
     expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(3)
 
 
-def test_an_uploaded_scene_lands_on_its_map(page: Page, site: Site, tmp_path: Path) -> None:
+def test_an_uploaded_scene_and_its_area_land_on_the_map(page: Page, site: Site, tmp_path: Path) -> None:
     scene = a_geotiff(tmp_path / "synthetic-harbour.tif", 4, 5, seed=7)
+    area = tmp_path / "area.gpkg"
+    left_half = shapely.box(LEFT, TOP - 4 * TILE_M, LEFT + 3 * TILE_M, TOP)
+    geopandas.GeoDataFrame(geometry=[left_half], crs=CRS).to_file(area)
     page.goto(f"{site.url}/assess")
-    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(scene)
-    button = page.get_by_role("button", name="Assess")
+    inputs = page.get_by_test_id("stFileUploaderDropzoneInput")
+    inputs.first.set_input_files(scene)
+    page.get_by_text("Options: area").click()
+    inputs.nth(1).set_input_files(area)
+    expect(page.get_by_text("area.gpkg")).to_be_visible()
+    button = page.get_by_test_id("stBaseButton-primary")
     expect(button).to_be_enabled()
     button.click()
     expect(page.get_by_text("synthetic-harbour: assessed by haiti-damage")).to_be_visible()
@@ -191,7 +278,9 @@ def test_an_uploaded_scene_lands_on_its_map(page: Page, site: Site, tmp_path: Pa
     chart = page.locator(MAP)
     expect(chart.locator("canvas").first).to_be_visible()
     until(lambda: colours(pixels(chart)) > 3, "its map is drawn")
-    expect(page.get_by_text("of n = 20 assessed")).to_be_visible()
+    expect(page.get_by_text("of n = 12 assessed")).to_be_visible()
+    expect(page.get_by_text("8 tiles not assessed")).to_be_visible()
+    expect(page.get_by_text("only an area").first).to_be_visible()
 
 
 def test_the_tiles_can_be_downloaded(page: Page, site: Site) -> None:
@@ -208,13 +297,14 @@ def test_a_file_that_is_no_geotiff_is_refused_in_words(page: Page, site: Site, t
     picture = tmp_path / "holiday.tif"
     Image.new("L", (300, 300), 90).save(picture)
     page.goto(f"{site.url}/assess")
-    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(picture)
-    button = page.get_by_role("button", name="Assess")
+    page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(picture)
+    button = page.get_by_test_id("stBaseButton-primary")
     expect(button).to_be_enabled()
     button.click()
     alert = page.get_by_test_id("stAlert")
     expect(alert).to_contain_text("holiday.tif could not be assessed")
     expect(alert).to_contain_text("coordinate reference system")
     expect(alert).not_to_contain_text("Traceback")
-    page.get_by_role("button", name="Assess another scene").click()
-    expect(page.get_by_test_id("stFileUploaderDropzoneInput")).to_be_attached()
+    expect(button).to_be_enabled()
+    page.get_by_role("button", name="Dismiss").click()
+    expect(alert).to_have_count(0)

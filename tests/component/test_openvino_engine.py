@@ -1,19 +1,24 @@
 """The OpenVINO engine: what it reads, refuses, reshapes, and how batches in parts equal whole ones."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import openvino as ov
 import pytest
+import tensorflow as tf
+import tritonclient.grpc as triton
 import yaml
 from openvino import opset13 as ops
 
+import builders_tfs as tfs
 from atalaya_serving.engines import openvino as engine
+from atalaya_serving.engines import openvino_slots
 from atalaya_serving.engines.base import LoadOptions
 from atalaya_serving.engines.openvino_slots import OpenVinoEngine, OpenVinoSlot
 from atalaya_serving.errors import ModelLoadFailed, ModelNotReady
 from atalaya_spec.manifest import version_digest
-from builders_serving import FakeEngine, arithmetic, running, save, scale
+from builders_serving import FakeEngine, arithmetic, echo, running, save, scale
 
 F32 = LoadOptions(precision="f32")
 
@@ -162,6 +167,119 @@ def test_only_models_with_independent_rows_run_in_parts(tmp_path: Path) -> None:
     folder = save(mean_of_tile(), tmp_path, "m")
     told = OpenVinoEngine().load(folder, LoadOptions(precision="f32", rows_are_independent=False))
     assert all(isinstance(slot, OpenVinoSlot) and slot.part_rows == 0 for slot in told.slots)
+
+
+def bytes_and_numbers() -> ov.Model:
+    """Two string tensors passed through beside x + x: the order of ports matters."""
+    first, second = (ops.parameter([-1, 2], ov.Type.string, name=name) for name in ("first", "second"))
+    x = ops.parameter([-1], np.float32, name="x")
+    results = [ops.result(second), ops.result(ops.add(x, x)), ops.result(first)]
+    model = ov.Model(results, [first, x, second], "mixed")
+    for port, name in zip(model.inputs, ("first", "x", "second"), strict=True):
+        port.set_names({name})
+    return model
+
+
+def objects(*rows: list[bytes]) -> np.ndarray:
+    made = np.empty((len(rows), 2), object)
+    for row, items in enumerate(rows):
+        made[row] = items
+    return made
+
+
+def test_strings_of_any_bytes_pass_beside_numbers_and_each_through_its_own_port(tmp_path: Path) -> None:
+    loaded = OpenVinoEngine().load(save(bytes_and_numbers(), tmp_path, "m"), F32)
+    assert [(spec.name, spec.datatype, spec.shape) for spec in loaded.inputs] == [
+        ("first", "BYTES", (-1, 2)),
+        ("x", "FP32", (-1,)),
+        ("second", "BYTES", (-1, 2)),
+    ]
+    x = np.array([1, 2], np.float32)
+    for first, second in (
+        (objects([b"a\0", b""], ["ü".encode(), b"\0"]), objects([b"long" * 50, b"b"])),
+        (objects(), objects([b"", b""])),
+        (objects([b"", b""], [b"x", b""]), objects()),
+        (objects(), objects()),
+        (objects([b"y", b"z"]), objects([b"", b"v"])),
+    ):
+        answers = loaded.slots[0].run([first, x, second], [2, 1, 0])
+        assert [one.tolist() for one in answers] == [first.tolist(), [2, 4], second.tolist()]
+        assert [one.shape for one in answers] == [first.shape, (2,), second.shape]
+
+
+def test_one_long_string_among_short_ones_takes_no_more_memory_than_its_bytes(tmp_path: Path) -> None:
+    loaded = OpenVinoEngine().load(save(echo("BYTES"), tmp_path, "m"), F32)
+    given = np.full((128, 4), b"ab", object)
+    given[5, 1] = b"x" * (1 << 20)
+    tracemalloc.start()
+    (back,) = loaded.slots[0].run([given], [0])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert back.tolist() == given.tolist()
+    assert peak < 16 << 20
+
+
+def kept_bytes(slot: OpenVinoSlot) -> int:
+    return slot._kept_bytes() + sum(slot._request.get_input_tensor(i).byte_size for i in range(len(slot._inputs)))
+
+
+def test_input_memory_is_kept_for_a_few_shapes_up_to_a_bound_of_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_slots, "_BYTES_KEPT", 4000)
+    loaded = OpenVinoEngine().load(save(arithmetic(), tmp_path, "m"), F32)
+    slot = loaded.slots[0]
+    assert isinstance(slot, OpenVinoSlot)
+    for rows in (1, 30, 100, 5000, 1, 100, 120, 5000, 2, 3, 4, 5, 6, 7, 8, 9, 10, 100_000):
+        a, b = (np.random.default_rng(rows).random((rows, 3), np.float32) for _ in "ab")
+        answers = slot.run([a, b], [0, 1])
+        np.testing.assert_allclose(answers[0], a + b, rtol=1e-6)
+        np.testing.assert_allclose(answers[1], a - b, atol=1e-6)
+        assert kept_bytes(slot) <= 2 * 4000
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "BYTES"])
+def test_an_answer_outlives_the_large_input_it_came_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, datatype: str
+) -> None:
+    """Where a graph passes its input on, both may be one memory."""
+    monkeypatch.setattr(openvino_slots, "_BYTES_KEPT", 1000)
+    given = ops.parameter([-1, 4], ov.Type.string if datatype == "BYTES" else np.float32, name="x")
+    folder = save(ov.Model([ops.result(given)], [given], "pass"), tmp_path, "m")
+    slot = OpenVinoEngine().load(folder, F32).slots[0]
+    random = np.random.default_rng(3)
+    for rows in (5000, 2, 5000):
+        tensor = random.random((rows, 4), np.float32)
+        if datatype == "BYTES":
+            tensor = np.array([b"%f" % one for one in tensor.ravel()], object).reshape(rows, 4)
+        (answer,) = slot.run([tensor], [0])
+        assert np.array_equal(answer, tensor)
+
+
+def test_a_tflite_model_is_loaded_and_called(tmp_path: Path) -> None:
+    folder = tmp_path / "m" / "1"
+    folder.mkdir(parents=True)
+    layer = tf.function(lambda x: 3.0 * x + 1.0, input_signature=[tf.TensorSpec([1, 4], tf.float32, name="x")])
+    converted = tf.lite.TFLiteConverter.from_concrete_functions([layer.get_concrete_function()]).convert()
+    (folder / "model.tflite").write_bytes(converted)
+    assert called(tmp_path, np.array([[0, 1, 2, 3]], np.float32)).tolist() == [[1, 4, 7, 10]]
+
+
+def test_a_saved_model_is_loaded_and_called_with_any_batch(tmp_path: Path) -> None:
+    tfs.save_half(tmp_path, "m")
+    assert called(tmp_path, np.array([[0, 2, 4, 6]] * 3, np.float32)).tolist() == [[2, 3, 4, 5]] * 3
+
+
+def called(root: Path, tensor: np.ndarray) -> np.ndarray:
+    """The first output of the model `m`, served over gRPC."""
+    with running(root, OpenVinoEngine(), rest_port=0, precision="f32") as server:
+        assert server.grpc is not None
+        with triton.InferenceServerClient(server.grpc.address) as client:
+            told = client.get_model_metadata("m")
+            given = triton.InferInput(told.inputs[0].name, tensor.shape, told.inputs[0].datatype)
+            given.set_data_from_numpy(tensor)
+            answer: np.ndarray = client.infer("m", [given]).as_numpy(told.outputs[0].name)
+            return answer
 
 
 @pytest.mark.parametrize(

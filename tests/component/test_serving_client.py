@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atalaya_serving.client import RemoteModel
+from atalaya_serving.client import RemoteModel, checked_endpoint
 from atalaya_serving.errors import (
     InvalidRequest,
     ModelNotFound,
     ServedVersionChanged,
     ServerUnreachable,
+    WrongEndpoint,
 )
 from atalaya_serving.server import Server
 from builders_serving import FakeEngine, arithmetic, fake_version, free_port, running, save, scale
@@ -66,6 +67,43 @@ def test_an_endpoint_where_nobody_answers_is_told(server: Server) -> None:
     endpoint = f"127.0.0.1:{free_port()}"
     with pytest.raises(ServerUnreachable, match=f"no KServe v2 server answers at {endpoint}"):
         RemoteModel(endpoint, "scale", connect_timeout_seconds=0.5)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "told"),
+    [
+        ("http://127.0.0.1:9000", "is a URL"),
+        ("grpc://127.0.0.1:9000", "is a URL"),
+        ("127.0.0.1", "has no port"),
+        ("[::1]", "has no port"),
+        ("::1:9000", "cannot be understood"),
+        ("127.0.0.1:9000/v2", "cannot be understood"),
+        ("127.0.0.1:grpc", "cannot be understood"),
+        ("a b:9000", "cannot be understood"),
+        (":9000", "cannot be understood"),
+        ("", "cannot be understood"),
+        ("127.0.0.1:0", "ports are 1 to 65535"),
+        ("127.0.0.1:99999", "ports are 1 to 65535"),
+    ],
+)
+def test_an_endpoint_that_is_no_address_is_refused_at_once_with_its_form(endpoint: str, told: str) -> None:
+    with pytest.raises(WrongEndpoint, match=told) as caught:
+        RemoteModel(endpoint, "scale")
+    assert "--endpoint" in str(caught.value)
+    assert "host:port of the server's gRPC port, such as 127.0.0.1:9000" in str(caught.value)
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:9000", "[::1]:9000", "a-b.example:1", "unix:/run/x", "dns:///h:1"])
+def test_every_address_that_grpc_understands_is_taken(endpoint: str) -> None:
+    assert checked_endpoint(endpoint) == endpoint
+
+
+def test_a_rest_port_is_told_from_a_server_that_is_not_there(tmp_path: Path) -> None:
+    fake_version(tmp_path, "m", 1)
+    with running(tmp_path, FakeEngine()) as server:
+        assert server.rest is not None
+        with pytest.raises(ServerUnreachable, match="speaks HTTP, not gRPC: it is a REST port"):
+            RemoteModel(server.rest.address, "m", connect_timeout_seconds=0.5)
 
 
 def test_a_version_that_is_replaced_ends_the_work(tmp_path: Path) -> None:

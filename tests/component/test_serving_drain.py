@@ -158,7 +158,8 @@ def test_all_phases_of_the_end_share_one_deadline(tmp_path: Path) -> None:
             assert server.stop() is False
             assert waits == [0.0, 0.0, 0.0]  # waiting for the calls took the whole second
             engine.gate.set()
-            rest.result()
+            assert rest.result().status_code == 503
+            assert "shutting down" in rest.result().json()["error"]
 
 
 SLOW_TO_LOAD = """

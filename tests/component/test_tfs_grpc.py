@@ -1,5 +1,6 @@
 """Unmodified TensorFlow Serving clients over gRPC against both engines, checked against TensorFlow's own answers."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from tensorflow_serving.apis import get_model_metadata_pb2, inference_pb2
 
 import builders_tfs as tfs
 from atalaya_serving.engines.choice import Engines
-from builders_serving import running
+from atalaya_serving.tfs import grpc_service, tensors
+from builders_serving import echo, running, save
 
 ROOT = Path(__file__).parents[2]
 TILES = np.random.default_rng(1).integers(0, 256, (5, 16, 16, 1), np.uint8)
@@ -22,8 +24,8 @@ CODES = grpc.StatusCode
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
-    for save in (tfs.save_half, tfs.save_network, tfs.save_parsing, tfs.save_echo):
-        save(root)
+    for write in (tfs.save_half, tfs.save_network, tfs.save_parsing, tfs.save_echo):
+        write(root)
     return root
 
 
@@ -197,6 +199,56 @@ def test_status_tells_the_versions(stubs: tfs.Stubs) -> None:
     assert stubs.status("half", version=1).model_version_status[0].status.error_code == 0
 
 
+@pytest.mark.parametrize("way", ["short way", "ordinary way"])
+def test_large_requests_of_every_form_are_answered_and_refusals_counted(tmp_path: Path, way: str) -> None:
+    tfs.save_half(tmp_path)
+    rows = np.random.default_rng(0).random((5000, 4), np.float32)
+    with running(tmp_path, Engines(), fast=way == "short way") as server:
+        assert server.grpc is not None
+        with grpc.insecure_channel(server.grpc.address) as channel:
+            stubs = tfs.Stubs(channel)
+            typed = tfs.predict_request("half", x=rows)
+            typed.inputs["x"].ClearField("tensor_content")
+            typed.inputs["x"].float_val.extend(rows.ravel().tolist())
+            for request in (tfs.predict_request("half", x=rows), typed):
+                np.testing.assert_allclose(tfs.arrays(stubs.predict(request))["y"], rows / 2 + 2, rtol=1e-2)
+            typed.inputs["x"].float_val.append(1.0)
+            assert refusal(stubs.predict, typed) == (CODES.INVALID_ARGUMENT, "tensor parsing error: x")
+            broken = tfs.predict_request("half", x=rows)
+            broken.inputs["x"].tensor_content = b"123" * 20_000
+            assert refusal(stubs.predict, broken) == (CODES.INVALID_ARGUMENT, "tensor parsing error: x")
+            raw = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+            assert refusal(raw, b"\xff\xff")[0] == CODES.INVALID_ARGUMENT
+    totals = server.dataplane.refused.snapshot().requests
+    assert totals["tfs-grpc", "INVALID_ARGUMENT"] >= (2 if way == "short way" else 1)
+
+
+def test_predict_takes_the_short_way_and_one_callers_strings_keep_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(echo("BYTES"), tmp_path, "strings")
+    save(echo(), tmp_path, "m")
+    entered, held, original = threading.Event(), threading.Event(), tensors._strings
+
+    def slow(*given: Any) -> Any:
+        entered.set()
+        held.wait(20)
+        return original(*given)
+
+    monkeypatch.setattr(tensors, "_strings", slow)
+    monkeypatch.setattr(grpc_service, "_answered", lambda _method: pytest.fail)
+    words = np.full((10_000, 4), b"ab", object)
+    with running(tmp_path) as server, grpc.insecure_channel(server.grpc.address) as channel:
+        stubs = tfs.Stubs(channel)
+        waiting = stubs.prediction.Predict.future(tfs.predict_request("strings", x=words), timeout=30)
+        assert entered.wait(10)
+        for _ in range(3):
+            assert stubs.outputs("m", x=tfs.ROWS)["y"].tolist() == tfs.ROWS.tolist()
+        assert not waiting.done()
+        held.set()
+        assert tfs.arrays(waiting.result())["x"].tolist() == words.tolist()
+
+
 PREDICT_REFUSALS = [
     pytest.param({"model": "nobody"}, CODES.NOT_FOUND, "Servable not found for request: Latest(nobody)", id="model"),
     pytest.param(
@@ -277,7 +329,7 @@ def test_a_tensor_that_is_damaged_is_refused(stubs: tfs.Stubs) -> None:
         assert refusal(stubs.predict, damaged) == (CODES.INVALID_ARGUMENT, "tensor parsing error: x")
     huge = type(request)()
     huge.CopyFrom(request)
-    huge.inputs["x"].CopyFrom(tf.make_tensor_proto(1.0, shape=[1]))
+    huge.inputs["x"].CopyFrom(tf.make_tensor_proto(1.0, shape=[1, 4]))
     huge.inputs["x"].tensor_shape.dim[0].size = 2**40
     assert refusal(stubs.predict, huge) == (CODES.INVALID_ARGUMENT, "tensor parsing error: x")
 

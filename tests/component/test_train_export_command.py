@@ -1,6 +1,7 @@
 """`atalaya train`, `export` and `evaluate` from the command line, on a few synthetic tiles."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def test_a_finished_run_resumes_to_the_same_scores_without_fitting(
     [
         pytest.param([], "go on with --resume, or begin anew with --overwrite", id="exists"),
         pytest.param(["--resume", "--seed", "9"], "begun with another seed", id="resumed otherwise"),
-        pytest.param(["--network", "resnet"], "there are: symmetric, thesis2020", id="unknown network"),
+        pytest.param(["--network", "resnet"], "there are: symmetric, compact, thesis2020", id="unknown network"),
         pytest.param(["--folds", "1"], "--folds is 1; it must be at least 2", id="one fold"),
         pytest.param(["--epochs", "0"], "--epochs is 0; it must be at least 1", id="no epochs"),
         pytest.param(["--seed", "-1"], "--seed is -1", id="negative seed"),
@@ -162,7 +163,7 @@ def test_evaluate_prints_tables_for_people(repository: Path, tiles: Path, capsys
     assert main(["evaluate", str(repository / "demo"), str(tiles)]) == 0
     printed = capsys.readouterr().out
     assert "| Brier score |" in printed
-    assert "| 0.4 to 0.6 |" in printed
+    assert re.search(r"\| 0\.\d to \d\.\d \| \d+ \|", printed), "no row of the reliability table"
 
 
 def test_models_that_cannot_be_judged_are_refused_in_one_line(

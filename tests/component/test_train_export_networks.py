@@ -1,9 +1,13 @@
 """What networks and fits promise: symmetry by construction, the thesis' layers, repeatable and resumable fits."""
 
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from atalaya_serving.training import networks
@@ -86,6 +90,51 @@ def test_a_stopped_fit_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     assert len(ticks) == TINY.epochs
     assert is_fitted(tmp_path / "cut")
     assert predict_logits(resumed, EXAMPLES.tiles) == pytest.approx(whole, abs=1e-3)
+
+
+def test_a_taught_network_learns_what_its_teachers_say_and_not_the_labels(tmp_path: Path) -> None:
+    contrary = Examples(EXAMPLES.tiles, 1 - EXAMPLES.labels)
+    teacher = replace(TINY, epochs=60, augmentation=STILL)
+    fit(teacher, contrary, 3, tmp_path / "taught" / "teacher-0", lambda: None)
+    taught = fit(replace(teacher, teachers=(teacher,)), EXAMPLES, 4, tmp_path / "taught", lambda: None)
+    answers = predict_logits(taught, EXAMPLES.tiles) > 0
+    assert (answers == contrary.labels).mean() > 0.8
+
+
+def test_a_stopped_fit_with_teachers_goes_on_and_tells_every_epoch(tmp_path: Path) -> None:
+    plan = replace(TINY, teachers=(replace(TINY, network="compact"), TINY))
+    whole = predict_logits(fit(plan, EXAMPLES, 1, tmp_path / "whole", lambda: None), EXAMPLES.tiles)
+    epochs = 0
+
+    def stop_in_the_second_teacher() -> None:
+        nonlocal epochs
+        epochs += 1
+        if epochs == TINY.epochs + 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit(plan, EXAMPLES, 1, tmp_path / "cut", stop_in_the_second_teacher)
+    ticks: list[int] = []
+    resumed = fit(plan, EXAMPLES, 1, tmp_path / "cut", lambda: ticks.append(1))
+    assert len(ticks) == plan.epochs_in_all == 3 * TINY.epochs
+    assert predict_logits(resumed, EXAMPLES.tiles) == pytest.approx(whole, abs=1e-3)
+
+
+def test_killed_training_leaves_no_worker_behind(tmp_path: Path) -> None:
+    tiles = tmp_path / "tiles.npz"
+    np.savez(tiles, tiles=np.concatenate([EXAMPLES.tiles] * 2)[..., 0], damaged=np.tile(EXAMPLES.labels, 2))
+    command = [sys.executable, "-m", "atalaya", "train", str(tiles), "--out", str(tmp_path / "run"), "--jobs", "2"]
+    with subprocess.Popen([*command, "--folds", "2"], stderr=subprocess.DEVNULL) as training:
+        workers: list[psutil.Process] = []
+        while len(workers) < 2:
+            assert training.poll() is None
+            workers = [
+                child for child in psutil.Process(training.pid).children() if "spawn_main" in str(child.cmdline())
+            ]
+            time.sleep(0.2)
+        training.kill()
+    _, left = psutil.wait_procs(workers, timeout=60)
+    assert not left
 
 
 def test_no_augmentation_leaves_a_tile_one_of_its_eight_views() -> None:

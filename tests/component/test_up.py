@@ -1,5 +1,6 @@
 """`atalaya up` with the real server: it serves, says what it does not do, restarts, and leaves nothing behind."""
 
+import json
 import os
 import re
 import signal
@@ -108,9 +109,11 @@ def test_it_serves_files_without_a_cluster_and_ends_cleanly_on_ctrl_c(tmp_path: 
         children = running.children()
         told = running.errors.read_text()
         assert "spec.replicas: 2 replicas need a cluster; one process serves here." in told
-        assert "spec.batching: batches are not gathered here" in told
+        assert "spec.batching" not in told
+        config = json.loads((running.home / "run" / f"up-{running.process.pid}" / "models.json").read_text())
+        (entry,) = config["model_config_list"]
+        assert entry["config"]["batching"] == {"max_size": 8, "timeout_seconds": 0}
         assert f"127.0.0.1:{running.grpc_port}" in running.out.read_text()
-        assert (running.home / "run" / f"up-{running.process.pid}" / "models.json").is_file()
 
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(timeout=30) == 0
@@ -192,6 +195,20 @@ def test_a_taken_port_is_refused_with_the_flag_that_changes_it(flag: str, tmp_pa
         answer
         == f"atalaya up: error: port {port} on 127.0.0.1 is taken by another program; choose another with {flag}."
     )
+
+
+def test_a_home_that_cannot_be_written_to_is_refused_with_the_variable_that_moves_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for command in (["up", "--no-dashboard"], ["demo", "--once"]):
+        env = os.environ | {"ATALAYA_HOME": str(tmp_path / "file" / "home")}
+        ports = ["--port", str(free_ports(1)[0]), "--rest-port", str(free_ports(1)[0])]
+        done = subprocess.run(
+            [sys.executable, "-m", "atalaya", *command, *ports],
+            env=env, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert "cannot be written to (Not a directory); set ATALAYA_HOME" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_two_equal_ports_and_a_foreign_address_are_refused(tmp_path: Path) -> None:

@@ -365,8 +365,8 @@ def test_a_message_beyond_the_limit_is_refused(tmp_path: Path) -> None:
 
 def test_the_short_way_is_really_taken_with_this_grpcio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
-    original = grpc_fast._Call.start
-    monkeypatch.setattr(grpc_fast._Call, "start", lambda self: (taken.append(1), original(self))[1])
+    original = grpc_fast.FastCall.start
+    monkeypatch.setattr(grpc_fast.FastCall, "start", lambda self: (taken.append(1), original(self))[1])
     save(scale(3.0), tmp_path, "scale")
     with running(tmp_path) as server:
         assert server.grpc is not None

@@ -173,7 +173,7 @@ def test_a_request_that_breaks_the_server_inside_is_answered_and_the_others_too(
         call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         with monkeypatch.context() as patch:
             patch.setattr(server.dataplane, "infer", broken)
-            patch.setattr(server.dataplane, "infer_now", broken)
+            patch.setattr(server.dataplane, "infer_later", broken)
             with pytest.raises(grpc.RpcError) as caught:
                 call(good(), timeout=10)
         assert caught.value.code() in {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}

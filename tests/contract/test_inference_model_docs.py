@@ -10,11 +10,13 @@ import yaml
 
 from atalaya_spec.fields import DescribedField, struct_fields, walk
 from atalaya_spec.inference_model import InferenceModel, Versions
+from atalaya_spec.inference_model_status import Status
 from atalaya_spec.model_files import check_text, problems_of
 from atalaya_spec.server_versions import DEVICES, ENGINES, NVIDIA_MIG_PREFIX
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "inference-model.md"
+STATUS_BEGINS, STATUS_ENDS = "<!-- status begin -->", "<!-- status end -->"
 TABLE_BEGINS, TABLE_ENDS = "<!-- fields begin -->", "<!-- fields end -->"
 
 
@@ -24,6 +26,12 @@ def field_table() -> str:
         f"| `{one.path}` | {one.written} | {default_told(one)} | {one.description} |" for one in walk(InferenceModel)
     ]
     return "\n".join(["| field | written as | default | means |", "|---|---|---|---|", *rows])
+
+
+def status_table() -> str:
+    """The table of the status, from its dataclasses."""
+    rows = [f"| `{one.path}` | {one.written} | {one.description} |" for one in walk(Status)]
+    return "\n".join(["| field | written as | means |", "|---|---|---|", *rows])
 
 
 def default_told(one: DescribedField) -> str:
@@ -44,6 +52,11 @@ def test_the_docs_table_is_what_the_dataclasses_say() -> None:
     text = PAGE.read_text(encoding="utf-8")
     written = text.partition(TABLE_BEGINS)[2].partition(TABLE_ENDS)[0].strip()
     assert written == field_table(), f"put this between the two marks of {PAGE}:\n\n{field_table()}"
+
+
+def test_the_docs_table_of_the_status_is_what_the_dataclasses_say() -> None:
+    written = PAGE.read_text(encoding="utf-8").partition(STATUS_BEGINS)[2].partition(STATUS_ENDS)[0].strip()
+    assert written == status_table(), f"put this between the two marks of {PAGE}:\n\n{status_table()}"
 
 
 def test_every_field_has_a_description_that_ends_as_a_sentence() -> None:
@@ -71,7 +84,7 @@ def test_the_page_names_every_engine_and_device(word: str) -> None:
     assert f"`{word}" in PAGE.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["up", "demo", "lint"])
+@pytest.mark.parametrize("name", ["up", "demo", "lint", "plan"])
 def test_the_pages_tell_every_option_of_a_command(name: str) -> None:
     asked = subprocess.run(
         [sys.executable, "-m", "atalaya", name, "--help"], capture_output=True, text=True, check=True

@@ -53,6 +53,9 @@ def test_once_ends_when_the_map_is_made(once: "subprocess.CompletedProcess[str]"
     assert {TileState(state) for state in np.unique(tiles.state)} >= {TileState.NOT_ASSESSED, TileState.NOT_DAMAGED}
     digest = assessment.scene_digest.removeprefix("sha256:")
     assert (home / "scenes" / digest / "overview.png").is_file()
+    truth = json.loads((home / "scenes" / digest / "truth.geojson").read_text())
+    assert len(truth["features"]) == 576
+    assert "assumes a scene like those the model was trained on" in result["caveat"]
 
 
 def test_it_was_our_server_that_computed_it(once: "subprocess.CompletedProcess[str]", home: Path) -> None:

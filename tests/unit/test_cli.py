@@ -34,9 +34,9 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """A command whose `run` is the given Python body."""
 
-    def make(body: str) -> str:
+    def make(body: str, arguments: str = "pass") -> str:
         module = f"fake_command_{tmp_path.name.replace('-', '_')}"
-        text = f"HELP = 'fail'\ndef add_arguments(parser):\n    pass\ndef run(args):\n    {body}\n"
+        text = f"HELP = 'fail'\ndef add_arguments(parser):\n    {arguments}\ndef run(args):\n    {body}\n"
         (tmp_path / f"{module}.py").write_text(text)
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.setitem(cli.COMMANDS, "fake", cli.Command(module, "fail"))
@@ -134,6 +134,45 @@ def test_a_defect_shows_where_it_happened_when_asked(command, monkeypatch) -> No
 
 def test_ctrl_c_is_130(command) -> None:
     assert cli.main([command("raise KeyboardInterrupt")]) == 130
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        pytest.param(
+            "from atalaya_spec.errors import UsageError; raise UsageError('no; correct it.')",
+            {"type": "UsageError", "message": "no; correct it.", "exit_code": 2},
+            id="ours",
+        ),
+        pytest.param(
+            "raise KeyboardInterrupt",
+            {"type": "KeyboardInterrupt", "message": "it was interrupted before its end.", "exit_code": 130},
+            id="interrupted",
+        ),
+        pytest.param(
+            "raise ModuleNotFoundError('', name='h3')",
+            {
+                "type": "ModuleNotFoundError",
+                "message": "the package 'h3' is not installed; install it: pip install 'atalaya[dashboard]'.",
+                "exit_code": 1,
+            },
+            id="a package is missing",
+        ),
+    ],
+)
+def test_with_json_a_failure_is_an_object_on_stdout_too(body: str, error: dict[str, object], command, capsys) -> None:
+    name = command(body, "parser.add_argument('--json', action='store_true')")
+    assert cli.main([name, "--json"]) == error["exit_code"]
+    assert json.loads(capsys.readouterr().out) == {"error": error}
+    assert cli.main([name]) == error["exit_code"]
+    assert capsys.readouterr().out == ""
+
+
+def test_with_json_wrong_use_is_an_object_on_stdout_too(capsys) -> None:
+    assert cli.main(["assess", "--json"]) == 2
+    told = capsys.readouterr()
+    assert json.loads(told.out)["error"]["exit_code"] == 2
+    assert told.err.startswith("atalaya assess: error: ")
 
 
 @pytest.mark.parametrize("files", [1, 2000], ids=["small", "large"])

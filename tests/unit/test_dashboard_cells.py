@@ -57,5 +57,9 @@ def test_the_map_opens_with_cells_that_hold_enough_tiles(tile_m: float, resoluti
     assert suggested_resolution(3600, 3600 * tile_m**2) == resolution
 
 
+def test_a_large_scene_opens_with_cells_that_can_be_made_out() -> None:
+    assert suggested_resolution(250_000, 250_000 * 64**2) == 8
+
+
 def test_without_tiles_the_default_resolution_is_suggested() -> None:
     assert suggested_resolution(0, 0.0) == 9

@@ -10,19 +10,19 @@ from PIL import Image
 
 from atalaya_dashboard.data import (
     calibration_bootstrap,
-    grid_corners,
+    grid_outline,
     is_synthetic,
     load_map,
     models,
-    overview,
     pixels_of,
 )
 from atalaya_dashboard.errors import PixelsUnavailable
 from atalaya_dashboard.grid_image import states_grid, states_picture
-from atalaya_dashboard.selection import clicked, most_damaged_first
+from atalaya_dashboard.scene_folder import overview, truth
+from atalaya_dashboard.selection import clicked
 from atalaya_serving.scoring.errors import ScenePixelsUnavailable
 from atalaya_serving.store import AssessmentUnknown, Store
-from builders_dashboard import a_town, an_assessed_town
+from builders_dashboard import a_town, a_truth, an_assessed_town
 
 
 @pytest.fixture
@@ -102,11 +102,43 @@ def test_a_missing_or_broken_overview_is_no_overview(tmp_path: Path, content: st
     assert overview(tmp_path) is None
 
 
+def test_the_truth_is_the_outlines_of_the_damaged_tiles(home: Path) -> None:
+    assessment = an_assessed_town(home, a_town(4, 5))
+    found = truth(a_truth(home, assessment, damaged=3).parent, -69.0)
+    assert found is not None
+    assert (len(found.damaged), found.known) == (3, 20)
+    with open_store(home) as store:
+        corners = store.tiles(assessment.id).corners
+    assert np.array(found.damaged) == pytest.approx(corners[:3])
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"features": [{}]}', '{"features": [{"properties": {}}]}'])
+def test_a_missing_or_broken_truth_is_no_truth(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "truth.geojson").write_text(content)
+    assert truth(tmp_path, 0.0) is None
+
+
+def test_a_real_scene_is_never_given_a_truth(home: Path) -> None:
+    assessment = an_assessed_town(home, a_town(3, 3), name="leogane")
+    a_truth(home, assessment)
+    with open_store(home) as store:
+        assert load_map(store, assessment.id, home / "scenes").truth is None
+
+
+@pytest.mark.parametrize("side", [2, 3, 12, 60])
+def test_the_hatch_of_a_small_scene_has_fine_lines(side: int) -> None:
+    picture = np.asarray(states_picture(np.zeros((side, side), np.uint8), with_assessed=False))
+    line = picture[picture.shape[0] // 3]
+    starts = int(((line[1:] != line[:-1]) & (line[1:] == line.max())).sum())
+    assert 40 <= starts <= 140, "about a line every 5 to 15 pixels of the map"
+
+
 def test_the_grid_lies_where_its_tiles_lie(home: Path) -> None:
     assessment = an_assessed_town(home, a_town(7, 11))
     with open_store(home) as store:
         tiles = store.tiles(assessment.id)
-    bottom_left, top_left, top_right, bottom_right = grid_corners(assessment)
+    bottom_left, top_left, top_right, bottom_right = grid_outline(assessment)
     last = len(tiles) - 1
     assert top_left == pytest.approx(tuple(tiles.corners[0, 0]))
     assert top_right == pytest.approx(tuple(tiles.corners[10, 1]))
@@ -149,9 +181,6 @@ def test_a_click_is_read_back_as_tiles(home: Path) -> None:
     assert cell is not None
     assert cell.cell == cells.ids[0]
     assert len(cell.tiles) == cells.assessed[0] + cells.not_assessed[0]
-    ordered = most_damaged_first(tiles, cell.tiles)
-    known = tiles.probability[ordered][~np.isnan(tiles.probability[ordered])]
-    assert (np.diff(known) <= 0).all()
     tile = clicked(state("tiles", r=4, k=7), tiles, cells, "tiles")
     assert tile is not None
     assert (tiles.row[tile.tiles[0]], tiles.col[tile.tiles[0]]) == (4, 7)

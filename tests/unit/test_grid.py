@@ -12,6 +12,7 @@ from atalaya_serving.scoring.grid import (
     bounds_wgs84,
     chunks,
     ground_gsd,
+    ground_sides,
     in_place,
     plan_grid,
     utm_zone,
@@ -91,10 +92,20 @@ def test_the_zone_is_that_of_the_place(lon: float, lat: float, code: int) -> Non
         pytest.param(
             placement(transform=Affine(0.5, 0, 783000, 0, -0.5, 2052000) @ Affine.rotation(30)), 0.5, id="turned"
         ),
+        pytest.param(placement(2225, Affine(1, 0, 6e6, 0, -1, 2e6)), 1200 / 3937, id="US survey feet, California"),
+        pytest.param(placement(4326, Affine(1e-5, 0, 20, 0, -1e-5, 60)), 0.8357, id="degrees at 60 north"),
+        pytest.param(placement(4326, Affine(1e-5, 0, 20, 0, -1e-5, 0)), 1.1095, id="degrees at the equator"),
+        pytest.param(placement(32661, Affine(0.5, 0, 2e6, 0, -0.5, 2e6)), 0.5 / 0.994, id="at the pole, UPS"),
+        pytest.param(placement(3031, Affine(0.5, 0, 0, 0, -0.5, 0)), 0.5 / 0.97277, id="at the pole, true at 71 south"),
     ],
 )
 def test_the_gsd_is_measured_on_the_ground(scene: Placement, metres: float) -> None:
-    assert ground_gsd(scene) == pytest.approx(metres, rel=0.01)
+    assert ground_gsd(scene) == pytest.approx(metres, rel=0.005)
+    assert ground_gsd(scene) == pytest.approx(sum(ground_sides(scene)) / 2)
+
+
+def test_pixels_that_are_not_square_have_two_sides() -> None:
+    assert ground_sides(placement(4326, Affine(1e-5, 0, 20, 0, -1e-5, 60))) == pytest.approx((0.558, 1.114), rel=0.002)
 
 
 @pytest.mark.parametrize(

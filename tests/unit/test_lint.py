@@ -49,7 +49,7 @@ def test_json_is_one_object_with_every_finding(capsys) -> None:
                 "fact": "there is no device 'gpu'",
                 "next_step": "did you mean 'gpu.intel.com/xe' or 'nvidia.com/gpu'?",
                 "source": str(file),
-                "line": 8,
+                "line": 9,
             }
         ],
         "notes": [],

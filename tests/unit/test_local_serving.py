@@ -1,5 +1,6 @@
 """What an InferenceModel means on one machine: served, refused with the reason, or said."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from atalaya.local_serving import (
     resolve_versions,
     server_config,
 )
+from atalaya_serving.batching import Batching
+from atalaya_serving.paths import shipped_repository
+from atalaya_serving.settings import models_from_config
 from atalaya_spec.errors import UsageError
 from atalaya_spec.inference_model import API_VERSION, AllVersions, Versions
 from atalaya_spec.problems import Refused
@@ -152,7 +156,6 @@ def test_without_tensorflow_its_backend_is_refused(
         ({"resources": {"requests": {"memory": "1Gi"}}}, "spec.resources"),
         ({"engineVersion": "2026.3"}, "spec.engineVersion"),
         ({"image": "openvino/model_server:2026.3"}, "spec.image"),
-        ({"batching": {"maxSize": 8}}, "spec.batching"),
         ({"devices": ["gpu.intel.com/xe", "cpu"]}, "spec.devices"),
     ],
 )
@@ -166,6 +169,25 @@ def test_what_means_nothing_here_is_said_and_the_model_is_served(
 
 def test_a_plain_file_has_nothing_said_of_it(repository: Path, tmp_path: Path) -> None:
     assert served(write(tmp_path, replicas=1, devices=["cpu"], protocols=["kserve-v2"])).notes == ()
+
+
+def test_batching_is_passed_to_the_server_as_it_reads_it(repository: Path, tmp_path: Path) -> None:
+    models = served(write(tmp_path, batching={"maxSize": 8, "timeout": "2ms"}))
+    assert models.notes == ()
+    config = tmp_path / "models.json"
+    config.write_text(json.dumps(server_config(models.models)))
+    assert [model.batching for model in models_from_config(config)] == [Batching(8, 0.002)]
+
+
+@pytest.mark.parametrize(("batch", "notes"), [(-1, []), (1, ["spec.batching"])])
+def test_batching_of_a_model_with_a_fixed_batch_is_said_to_mean_nothing(
+    batch: int, notes: list[str], repository: Path, tmp_path: Path
+) -> None:
+    manifest = yaml.safe_load((shipped_repository() / "haiti-damage" / "1" / "manifest.yaml").read_text())
+    manifest["input"]["shape"][0] = batch
+    (repository / "m" / "10" / "manifest.yaml").write_text(yaml.safe_dump(manifest))
+    models = served(write(tmp_path, batching={"maxSize": 8}))
+    assert [note.path for note in models.notes] == notes
 
 
 def test_a_preferred_gpu_is_used_where_there_is_one(repository: Path, tmp_path: Path) -> None:
@@ -196,3 +218,5 @@ def test_without_files_every_model_of_the_repository_is_served_at_its_highest_ve
 def test_an_empty_repository_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no model .* name an InferenceModel file with -f"):
         models_of_repository(tmp_path)
+    with pytest.raises(UsageError, match=r"none is no folder; correct ATALAYA_MODEL_REPO"):
+        models_of_repository(tmp_path / "none")

@@ -3,15 +3,21 @@
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from atalaya_serving import batching
 from atalaya_serving.batching import Batching, BatchingExecutor
+from atalaya_serving.datatypes import Encoded
+from atalaya_serving.engines.base import LoadOptions, TensorSpec
 from atalaya_serving.errors import DeadlineExpired, InvalidRequest, SettingsError
 from atalaya_serving.executor import NO_DEADLINE, Job, Outcome
-from atalaya_serving.settings import parse_settings
+from atalaya_serving.repository import ModelRepository
+from atalaya_serving.settings import ModelSettings, Settings, parse_settings
+from builders_serving import FakeEngine, FakeModel, fake_version
 
 
 class Doubling:
@@ -134,6 +140,51 @@ def test_a_batch_waits_for_more_calls_up_to_its_timeout() -> None:
     calls.executor.close()
 
 
+def test_a_batch_waits_no_longer_than_the_first_deadline_in_it() -> None:
+    calls = Calls(Batching(max_rows=8, timeout_seconds=0.5))
+    calls.slot.gate.set()
+    while not calls.answers:
+        time.sleep(0.001)
+    start = time.monotonic()
+    calls.send(1, deadline=start + 0.05)
+    calls.send(2)
+    while 1 not in calls.answers:
+        assert time.monotonic() < start + 0.4, "it must not wait for the batch's timeout"
+        time.sleep(0.001)
+    assert isinstance(calls.answers[1].error, DeadlineExpired)
+    assert calls.answered()[2].error is None
+
+
+def test_values_that_cannot_be_decoded_are_in_no_batch() -> None:
+    calls = Calls(Batching(max_rows=8))
+
+    def wrong() -> np.ndarray:
+        raise InvalidRequest("these are no values")
+
+    calls.send(1)
+    outcomes: list[Outcome] = []
+    given = Encoded((1, 2), np.dtype(np.float32), 8, wrong)
+    calls.executor.submit(Job([given], [0], 1, outcomes.append))
+    calls.send(2)
+    answers = calls.answered()
+    assert calls.slot.runs == [1, 2]
+    assert isinstance(outcomes[0].error, InvalidRequest)
+    assert [answers[value].tensors[0].tolist() for value in (1, 2)] == [[[2.0] * 2], [[4.0] * 2]]
+
+
+def test_a_batch_that_cannot_be_made_runs_call_by_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise MemoryError
+
+    calls = Calls(Batching(max_rows=8))
+    monkeypatch.setattr(batching.np, "concatenate", broken)
+    calls.send(1)
+    calls.send(2)
+    answers = calls.answered()
+    assert calls.slot.runs == [1, 1, 1]
+    assert [answers[value].error for value in (1, 2)] == [None, None]
+
+
 def parameters(folder: Path, text: str, *more: str) -> Batching | None:
     file = folder / "batching.config"
     file.write_text(text)
@@ -168,3 +219,25 @@ def test_wrong_parameters_are_told(tmp_path: Path, text: str, message: str) -> N
 def test_a_parameters_file_without_batching_is_told() -> None:
     with pytest.raises(SettingsError, match="without --enable_batching does nothing"):
         parse_settings(["--model_repository", "m", "--batching_parameters_file", "b"])
+
+
+@pytest.mark.parametrize("width", [-1, 4], ids=["free batch", "fixed batch"])
+def test_each_model_has_its_own_batching_where_its_batch_is_free(
+    width: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Engine(FakeEngine):
+        def load(self, folder: Path, options: LoadOptions) -> FakeModel:
+            x = TensorSpec("x", "FP32", (width, 4), ((0, -1), (4, 4)))
+            return FakeModel([x], [replace(x, name="y")], super().load(folder, options).slots)
+
+    for name in ("gathered", "plain"):
+        fake_version(tmp_path, name, 1)
+    wanted = ModelSettings("gathered", tmp_path / "gathered", batching=Batching(8, 0.002))
+    models = ModelRepository(Settings((wanted, ModelSettings("plain", tmp_path / "plain"))), Engine())
+    models.start()
+    try:
+        gathers = {one.name: isinstance(one.executor, BatchingExecutor) for one in models.served()}
+    finally:
+        models.stop()
+    assert gathers == {"gathered": width == -1, "plain": False}
+    assert ("gathers no batches" in caplog.text) == (width != -1)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from atalaya_serving.errors import CallCancelled, DeadlineExpired, InferenceFailed, QueueFull
+from atalaya_serving.budget import ByteBudget
+from atalaya_serving.datatypes import Encoded
+from atalaya_serving.errors import CallCancelled, DeadlineExpired, InferenceFailed, InvalidRequest, QueueFull
 from atalaya_serving.executor import NO_DEADLINE, Closed, Executor, Job, Outcome
 from builders_serving import FakeEngine, FakeSlot
 
@@ -39,8 +41,8 @@ def job(answers: Answers, number: int, deadline: float = NO_DEADLINE, cancelled:
     return Job([tile], [0], 1, answers.receive(number), deadline, lambda: cancelled)
 
 
-def executor(engine: FakeEngine, capacity: int = 4) -> Executor:
-    return Executor("m-1", [FakeSlot(engine, 1)], capacity)
+def executor(engine: FakeEngine, capacity: int = 4, budget: ByteBudget | None = None) -> Executor:
+    return Executor("m-1", [FakeSlot(engine, 1)], capacity, budget)
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
@@ -150,3 +152,105 @@ def test_the_depth_counts_what_waits() -> None:
     engine.gate.set()
     queue.close()
     assert (queue.running, queue.depth) == (0, 0)
+
+
+def test_a_call_that_waits_is_answered_at_its_deadline_and_not_when_a_slot_is_free() -> None:
+    engine, answers = FakeEngine(), Answers()
+    engine.gate.clear()
+    queue = executor(engine)
+    queue.submit(job(answers, 0))
+    wait_until(lambda: queue.running == 1)
+    for number, seconds in ((1, 60), (2, 0.2), (3, 0.05)):  # each earlier than the one before
+        queue.submit(job(answers, number, deadline=time.monotonic() + seconds))
+    got = answers.wait(2)
+    assert sorted(got) == [2, 3]
+    assert all(isinstance(outcome.error, DeadlineExpired) for outcome in got.values())
+    assert queue.depth == 1
+    engine.gate.set()
+    queue.close()
+    assert engine.computed == [0, 1]
+
+
+def test_a_call_that_is_withdrawn_leaves_its_place_to_another() -> None:
+    engine, answers = FakeEngine(), Answers()
+    engine.gate.clear()
+    queue = executor(engine, capacity=1)
+    running, waiting = job(answers, 0), job(answers, 1)
+    queue.submit(running)
+    wait_until(lambda: queue.running == 1)
+    queue.submit(waiting)
+    queue.withdraw(waiting)
+    queue.withdraw(running)  # too late, and answered once only
+    assert isinstance(answers.wait(1)[1].error, CallCancelled)
+    queue.submit(job(answers, 2))
+    engine.gate.set()
+    queue.close()
+    assert engine.computed == [0, 2]
+
+
+def test_the_inputs_of_all_that_wait_are_bounded_by_their_bytes_over_all_versions() -> None:
+    engine, answers, budget = FakeEngine(), Answers(), ByteBudget(40)
+    engine.gate.clear()
+    one, other = executor(engine, budget=budget), executor(engine, budget=budget)
+    one.submit(job(answers, 0))
+    other.submit(job(answers, 1))
+    with pytest.raises(QueueFull, match="of inputs for calls that wait"):
+        one.submit(job(answers, 2))
+    assert budget.held == 32
+    engine.gate.set()
+    answers.wait(2)
+    wait_until(lambda: budget.held == 0)
+    one.submit(job(answers, 3))
+    one.close()
+    other.close()
+    assert (sorted(answers.got), budget.held) == ([0, 1, 3], 0)
+
+
+def test_what_is_refused_or_fails_holds_no_bytes() -> None:
+    engine, answers, budget = FakeEngine(breaks=True), Answers(), ByteBudget(10**6)
+    queue = executor(engine, budget=budget)
+    queue.submit(job(answers, 0))
+    queue.submit(job(answers, 1, cancelled=True))
+    queue.submit(job(answers, 2, deadline=time.monotonic() - 1))
+    queue.close()
+    assert (len(answers.got), budget.held) == (3, 0)
+
+
+def test_one_call_larger_than_the_bound_is_taken_where_nothing_else_is_held() -> None:
+    engine, answers = FakeEngine(), Answers()
+    queue = executor(engine, budget=ByteBudget(1))
+    queue.submit(job(answers, 0))
+    assert answers.wait(1)[0].error is None
+    queue.close()
+
+
+def test_values_are_decoded_by_the_thread_that_computes_and_wrong_ones_fail_their_call_alone() -> None:
+    engine, answers, threads = FakeEngine(), Answers(), []
+    queue = executor(engine)
+
+    def encoded(value: float) -> Encoded:
+        def decode() -> np.ndarray:
+            threads.append(threading.current_thread().name)
+            if value < 0:
+                raise InvalidRequest("these are no values")
+            return np.full((1, 4), value, np.float32)
+
+        return Encoded((1, 4), np.dtype(np.float32), 16, decode)
+
+    for number, value in enumerate((1.0, -1.0, 2.0)):
+        queue.submit(Job([encoded(value)], [0], 1, answers.receive(number)))
+    got = answers.wait(3)
+    queue.close()
+    assert set(threads) == {"m-1-slot-0"}
+    assert isinstance(got[1].error, InvalidRequest)
+    assert engine.computed == [1.0, 2.0]
+
+
+def test_an_expired_call_is_never_decoded() -> None:
+    answers, decoded = Answers(), []
+    queue = executor(FakeEngine())
+    never = Encoded((1,), np.dtype(object), 1, lambda: decoded.append(1) or np.ones(1))
+    queue.submit(Job([never], [0], 1, answers.receive(0), deadline=time.monotonic() - 1))
+    assert isinstance(answers.wait(1)[0].error, DeadlineExpired)
+    queue.close()
+    assert decoded == []

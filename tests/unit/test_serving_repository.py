@@ -113,6 +113,73 @@ def test_a_removed_version_is_retired_but_a_folder_that_is_away_changes_nothing(
     models.stop()
 
 
+@pytest.mark.parametrize("how", ["emptied", "gone", "only other files"])
+def test_a_folder_with_no_version_left_changes_nothing_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """A mount point whose file system is away looks like a folder that somebody emptied."""
+    for version in (1, 2):
+        fake_version(tmp_path, "m", version)
+    models = repository(tmp_path, ALL)
+    shutil.move(tmp_path / "m", tmp_path / "away")
+    if how != "gone":
+        (tmp_path / "m").mkdir()
+    if how == "only other files":
+        (tmp_path / "m" / "README.md").touch()
+    for _ in range(3):
+        models.look()
+    assert models.ready_versions("m") == [1, 2]
+    assert models.is_ready()
+    assert [(line.state, "serves on from memory" in line.reason) for line in models.index()] == [("READY", True)] * 2
+    assert caplog.text.count("goes on serving, until it is unloaded") == 1
+    with pytest.raises(ModelLoadFailed, match="serves on from memory"):
+        models.load("m")
+    if how != "gone":
+        shutil.rmtree(tmp_path / "m")
+    shutil.move(tmp_path / "away", tmp_path / "m")
+    shutil.rmtree(tmp_path / "m" / "1")
+    models.look()
+    assert [(line.version, line.reason) for line in models.index()] == [("2", "")]
+    models.stop()
+
+
+def test_an_emptied_model_is_unloaded_on_request_and_by_another_config(tmp_path: Path) -> None:
+    for name in ("m", "n", "other"):
+        fake_version(tmp_path, name, 1)
+    given = {name: ModelSettings(name, tmp_path / name) for name in ("m", "n")}
+    models = ModelRepository(Settings(models=tuple(given.values())), FakeEngine())
+    models.start()
+    for name in ("m", "n", "other"):
+        shutil.rmtree(tmp_path / name / "1")
+    models.configure(given.values())  # the same again: the folders say no more than before
+    assert (models.ready_versions("m"), models.ready_versions("n")) == ([1], [1])
+    models.unload("m")
+    assert models.ready_versions("m") == []
+    models.configure([ModelSettings("n", tmp_path / "other")])
+    assert models.ready_versions("n") == []
+    models.stop()
+
+
+def test_a_model_that_never_served_is_forgotten_with_its_folder(tmp_path: Path) -> None:
+    fake_version(tmp_path, "m", 1)
+    fake_version(tmp_path, "n", 1, "broken")
+    fake_version(tmp_path, "unloaded", 1)
+    models = repository(tmp_path)
+    models.unload("unloaded")
+    for name in ("n", "unloaded"):
+        shutil.rmtree(tmp_path / name)
+    models.look()
+    assert [line.name for line in models.index()] == ["m"]
+    assert models.is_ready()
+    with pytest.raises(ModelNotFound):
+        models.resolve("n", "")
+    fake_version(tmp_path, "n", 1)
+    for _ in range(2):
+        models.look()
+    assert models.resolve("n", "").version == 1
+    models.stop()
+
+
 def test_a_model_is_unloaded_and_loaded_on_request(tmp_path: Path) -> None:
     fake_version(tmp_path, "m", 1)
     models = repository(tmp_path)

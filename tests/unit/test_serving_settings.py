@@ -10,6 +10,7 @@ from atalaya_serving.errors import SettingsError
 from atalaya_serving.policies import ALL, LATEST, VersionPolicy, parse_policy
 from atalaya_serving.settings import models_from_config, parse_settings
 
+_BATCHING = '{"model_config_list":[{"config":{"name":"a","base_path":"b","batching":%s}}]}'
 ONE = ["--model_name", "m", "--model_path", "/models/m"]
 
 
@@ -45,6 +46,16 @@ def test_one_model_by_flags_takes_ovms_names() -> None:
         pytest.param([*ONE, "--plugin_config", "{"], "--plugin_config is no JSON", id="bad JSON"),
         pytest.param([*ONE, "--model_version_policy", '{"newest":{}}'], "unknown version policy", id="bad policy"),
         pytest.param([*ONE, "--grpc_channel_arguments", "a"], "without a value", id="bad channel argument"),
+        pytest.param([*ONE, "--grpc_channel_arguments", "a=2147483648"], "beyond 32 bits", id="large channel argument"),
+        pytest.param([*ONE, "--grpc_channel_arguments", "a=" + "9" * 5000], "beyond 32 bits", id="endless argument"),
+        pytest.param(
+            [*ONE, "--plugin_config", "5"], "plugin_config is 5, not an object", id="plugin config is a number"
+        ),
+        pytest.param(
+            [*ONE, "--model_version_policy", '{"latest":5}'],
+            'such as {"latest": {"num_versions": 1}}',
+            id="policy body",
+        ),
     ],
 )
 def test_a_wrong_command_line_is_told_in_one_line(arguments: list[str], told: str) -> None:
@@ -52,6 +63,11 @@ def test_a_wrong_command_line_is_told_in_one_line(arguments: list[str], told: st
         parse_settings(arguments)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["--5", "5-", "٣"])
+def test_a_channel_argument_that_is_no_number_is_a_text(text: str) -> None:
+    assert parse_settings([*ONE, "--grpc_channel_arguments", f"a={text}"]).grpc_channel_arguments == (("a", text),)
 
 
 def test_flags_of_a_model_hold_for_every_model_of_a_repository() -> None:
@@ -82,6 +98,12 @@ def test_the_config_file_is_ovms_and_relative_to_itself(tmp_path: Path) -> None:
     [
         pytest.param("[]", "is no config file", id="another structure"),
         pytest.param("{", "is no config file", id="no JSON"),
+        pytest.param('{"model_config_list":[{"config":5}]}', "a config is 5, not an object", id="a number for a model"),
+        pytest.param("[" * 100_000, "no config file", id="deep"),
+        pytest.param(_BATCHING % "8", "batching is not an object such as", id="batching is a number"),
+        pytest.param(_BATCHING % '{"max_size": 0}', "max_size, a positive integer", id="no batch"),
+        pytest.param(_BATCHING % '{"maxSize": 8}', "batching is not an object such as", id="another key"),
+        pytest.param(_BATCHING % '{"max_size": 8, "timeout_seconds": -1}', "no number of seconds", id="negative wait"),
         pytest.param('{"model_config_list":[{"config":{"name":"a"}}]}', "lacks name or base_path", id="no path"),
         pytest.param(
             '{"model_config_list":[{"config":{"name":"a","base_path":"b","nirek":1}}]}',
@@ -121,6 +143,8 @@ def test_a_policy_chooses_versions(raw: dict[str, object] | None, available: lis
 @pytest.mark.parametrize(
     "raw",
     [
+        {"latest": 5},
+        {"all": "yes"},
         {"latest": {"num_versions": 0}},
         {"latest": {"num_versions": True}},
         {"specific": {}},

@@ -1,17 +1,22 @@
 """Tensors to and from bytes and values, the error table, and the hand-cut protobuf."""
 
+from collections.abc import Sequence
+
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
 from atalaya_serving import errors
-from atalaya_serving.datatypes import NUMPY
+from atalaya_serving.dataplane import InputTensor
+from atalaya_serving.datatypes import NUMPY, Encoded
 from atalaya_serving.errors import CODES, InvalidRequest, ServingError, code_of
-from atalaya_serving.grpc_convert import cut_raw_inputs, to_request
+from atalaya_serving.grpc_convert import WireRequest, cut_request, parse_request, to_request
 from atalaya_serving.tensors import from_raw, from_values, to_raw
+from atalaya_serving.wire import Uncuttable, delimited
 
 
 @pytest.mark.parametrize("datatype", sorted(NUMPY))
@@ -98,30 +103,80 @@ def _message(raws: list[bytes]) -> bytes:
     return bytes(request.SerializeToString())
 
 
+def _decoded(tensors: Sequence[InputTensor]) -> list[np.ndarray]:
+    return [one.data.decode() if isinstance(one.data, Encoded) else one.data for one in tensors]
+
+
 @given(st.lists(st.binary(max_size=300), max_size=4))
-def test_cutting_by_hand_reads_what_protobuf_reads(raws: list[bytes]) -> None:
+def test_cutting_reads_what_protobuf_reads(raws: list[bytes]) -> None:
     message = _message(raws)
-    cut = cut_raw_inputs(message)
-    assert cut is not None
-    rest, views = cut
+    cut = cut_request(message)
     whole = service_pb2.ModelInferRequest.FromString(message)
-    assert [bytes(view) for view in views] == list(whole.raw_input_contents)
+    assert [bytes(view) for view in cut.raw] == list(whole.raw_input_contents)
     whole.ClearField("raw_input_contents")
-    assert service_pb2.ModelInferRequest.FromString(rest) == whole
-    np.testing.assert_array_equal(
-        [tensor.data.tobytes() for tensor in to_request(whole, views).inputs], [bytes(view) for view in views]
-    )
+    assert cut.message == whole
+    assert [one.tobytes() for one in _decoded(to_request(cut).inputs)] == [bytes(view) for view in cut.raw]
+
+
+@given(st.lists(st.binary(max_size=40), min_size=100, max_size=200), st.booleans())
+def test_cutting_takes_typed_contents_out_and_leaves_their_meaning(items: list[bytes], twice: bool) -> None:
+    """Of two parts of one message, protobuf makes one."""
+    request = service_pb2.ModelInferRequest(model_name="m")
+    one = request.inputs.add(name="x" * 2000, datatype="BYTES", shape=[len(items) * (1 + twice)])
+    one.contents.bytes_contents.extend(items)
+    message = request.SerializeToString()
+    if twice:
+        inner = one.SerializeToString()
+        contents = service_pb2.ModelInferRequest.InferInputTensor(contents=one.contents).SerializeToString()
+        message = delimited(1, b"m") + delimited(5, inner + contents)
+    cut = cut_request(message)
+    assert not cut.message.inputs[0].HasField("contents")
+    (tensor,) = _decoded(to_request(cut).inputs)
+    assert tensor.tolist() == items * (1 + twice)
 
 
 @settings(max_examples=300)
 @given(st.data())
-def test_cutting_by_hand_never_fails_on_damaged_bytes(data: st.DataObject) -> None:
+def test_cutting_damaged_bytes_refuses_them_or_reads_what_protobuf_reads(data: st.DataObject) -> None:
     message = bytearray(_message([b"a" * 40, b"b" * 200]))
     for _ in range(data.draw(st.integers(1, 6))):
         message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
     del message[data.draw(st.integers(0, len(message))) :]
-    cut_raw_inputs(bytes(message))
+    try:
+        cut = cut_request(bytes(message))
+        cut.message.raw_input_contents.extend(bytes(view) for view in cut.raw)
+    except (Uncuttable, DecodeError, InvalidRequest):
+        return
+    assert cut.message == service_pb2.ModelInferRequest.FromString(bytes(message))
 
 
-def test_a_message_of_very_many_raw_inputs_is_left_to_protobuf() -> None:
-    assert cut_raw_inputs(b"\x3a\x00" * 1000) is None
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(b"\x3a\x00" * 20_000, id="raw inputs"),
+        pytest.param(b"\x32\x00" * 20_000, id="outputs"),
+        pytest.param(b"\x2a\xd0\x0f" + b"\x0a\x00" * 1000 + b"\x32\x00" * 16_000, id="names inside of an input"),
+    ],
+)
+def test_a_message_of_very_many_parts_is_refused_before_they_are_counted(message: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="no ModelInferRequest"):
+        parse_request(message)
+
+
+def test_a_large_request_beside_its_tensors_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="bytes beside its tensors"):
+        parse_request(delimited(3, b"x" * (2 << 20)))
+
+
+def test_strings_and_typed_values_are_not_decoded_before_they_are_wanted() -> None:
+    """Their count, which only decoding tells, is wrong, and nothing has noticed it yet."""
+    request = service_pb2.ModelInferRequest(model_name="m")
+    request.inputs.add(name="x", datatype="INT32", shape=[3]).contents.int_contents.append(1)
+    raw = service_pb2.ModelInferRequest(model_name="m", raw_input_contents=[b"\x09\0\0\0"])
+    raw.inputs.add(name="x", datatype="BYTES", shape=[3])
+    for message, told in ((request, "has 1 values"), (raw, "ends past its data")):
+        (tensor,) = to_request(WireRequest(message, message.raw_input_contents)).inputs
+        assert isinstance(tensor.data, Encoded)
+        assert tensor.data.shape == (3,)
+        with pytest.raises(InvalidRequest, match=told):
+            tensor.data.decode()

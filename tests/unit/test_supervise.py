@@ -126,7 +126,7 @@ def test_a_child_does_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
 import os, sys, time
 from pathlib import Path
 from atalaya.supervise import Program, Supervisor
-supervisor = Supervisor(print)
+supervisor = Supervisor(print, grace_seconds=1)
 code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 supervisor.start(Program("worker", [sys.executable, "-c", code], os.environ, Path({str(tmp_path)!r}) / "w.log", bool))
 time.sleep(60)

@@ -1,10 +1,12 @@
 """The synthetic town: the same for the same seed, placed in the world, with a truth that fits its pixels."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from rasterio.warp import transform
 
 from atalaya_serving.store import TileState, TileTable
 from atalaya_serving.synthetic.scene import (
@@ -18,6 +20,7 @@ from atalaya_serving.synthetic.scene import (
 )
 from atalaya_serving.synthetic.score import auroc, score_synthetic
 from atalaya_serving.synthetic.town import Window, draw, plan_town
+from atalaya_serving.synthetic.truth_map import write_truth_map
 
 SIZE = 1100  # not a multiple of a tile
 
@@ -51,6 +54,20 @@ def test_clouds_hide_one_corner_and_nothing_else(scene) -> None:
     assert 0.01 < hidden.mean() < 0.25
     assert not hidden[: SIZE // 2].any()
     assert not hidden[:, : SIZE // 2].any()
+
+
+def test_the_truth_lies_on_the_map_where_the_scene_lies(scene, tmp_path: Path) -> None:
+    told = json.loads(write_truth_map(scene.truth, tmp_path).read_text())
+    assert [feature["properties"]["damaged"] for feature in told["features"]] == [t.damaged for t in scene.truth]
+    with rasterio.open(scene.path) as opened:
+        at = {(tile.row, tile.col): feature for tile, feature in zip(scene.truth, told["features"], strict=True)}
+        for (row, col), feature in [(key, at[key]) for key in ((0, 0), (2, 5))]:
+            (ring,) = feature["geometry"]["coordinates"]
+            xs, ys = transform("EPSG:4326", opened.crs, *zip(*ring, strict=True))
+            pixels = [opened.index(x, y, op=round) for x, y in zip(xs, ys, strict=True)]
+            top, left = row * TILE_PX, col * TILE_PX
+            bottom, right = top + TILE_PX, left + TILE_PX
+            assert pixels == [(top, left), (bottom, left), (bottom, right), (top, right), (top, left)]
 
 
 def test_truth_has_every_tile_and_survives_its_file(scene) -> None:

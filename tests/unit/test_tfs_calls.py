@@ -35,6 +35,7 @@ class Retiring:
         if not self.prepared:
             self.repository.configure([ModelSettings("m", self._settings.base_path, VersionPolicy(specific=(2,)))])
             self.labels.replace({"m": {"stable": 2}})
+            served.executor.close()  # which begins in a thread of its own
         self.prepared.append(served.version)
         request = Call().request()
         request.inputs = [InputTensor("x", "FP32", np.ones((1, 4), np.float32))]

@@ -6,6 +6,7 @@ import streamlit as st
 
 from atalaya_dashboard.data import MapData
 from atalaya_dashboard.exports import FORMATS, exported, file_name
+from atalaya_dashboard.markup import plain
 from atalaya_dashboard.views import resources
 
 
@@ -23,5 +24,7 @@ def offer(data: MapData) -> None:
         icon=":material/download:",
         width="stretch",
     )
+    for warning in assessment.warnings:
+        st.caption(f":material/warning: Hand on with the file: {plain(warning)}")
     if data.synthetic:
         st.caption("The file holds a synthetic scene; its name says so.")

@@ -1,5 +1,7 @@
 """Live latency, small, for the side of the map. It refreshes alone: the map is not drawn again."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from atalaya_dashboard import markup
@@ -9,6 +11,7 @@ from atalaya_dashboard.views import resources
 WINDOW_SECONDS = 60.0
 NO_SERVER = "No server is being watched. Start one with `atalaya up`, which also tells these pages where it is."
 IDLE = "No request in the last minute; latency is since the server started."
+LIVE = "Last minute, measured on the server."
 
 
 def latest() -> list[tuple[ModelKey, Lately]]:
@@ -34,11 +37,19 @@ def strip() -> None:
         return
     for source in sources:
         if source.error:
-            st.caption(f":material/error: {source.url}: {source.error}. Is `atalaya up` running?")
+            st.caption(f":material/error: {source.url}: {markup.plain(source.error)}. Is `atalaya up` running?")
     found = latest()
     if found:
         st.html(markup.strip(found))
-        idle = any(now.idle for _, now in found)
-        st.caption(IDLE if idle else "Last minute, measured on the server.")
+        if words := since(found):
+            st.caption(words)
     elif not any(source.error for source in sources):
         st.caption("Waiting for the first readings …")
+
+
+def since(found: Sequence[tuple[ModelKey, Lately]]) -> str:
+    """Of which time the figures are; nothing where there are none."""
+    asked = [now for _, now in found if not now.never_asked]
+    if not asked:
+        return ""
+    return LIVE if not any(now.idle for now in asked) else IDLE

@@ -1,21 +1,20 @@
 """The map page: choose an assessment, see its damage over the scene, click, download."""
 
-from collections import Counter
-from collections.abc import Sequence
-
+import numpy as np
 import streamlit as st
 
 from atalaya_dashboard import markup
 from atalaya_dashboard.cells import RESOLUTIONS, Cells, suggested_resolution
-from atalaya_dashboard.charts import MAX_CELLS, MAX_FOOTPRINTS, Look, MapContent, Mode, cell_ring, damage_map
-from atalaya_dashboard.data import MapData, is_synthetic
+from atalaya_dashboard.data import MapData
+from atalaya_dashboard.deck import MAX_CELLS, MAX_FOOTPRINTS, Look, MapContent, Mode, damage_map
+from atalaya_dashboard.placement import Ring
+from atalaya_dashboard.ranking import worst_cells, worst_tiles
 from atalaya_dashboard.selection import Clicked, clicked
-from atalaya_dashboard.views import downloads, live, panel, resources
-from atalaya_serving.store import Assessment
+from atalaya_dashboard.views import choice, downloads, follow, live, panel, resources
 from atalaya_spec.errors import AtalayaError
 
 MODES: dict[Mode, str] = {"heat": "Heatmap", "tiles": "Tiles", "scene": "Scene"}
-MAP_HEIGHT_PX = 620
+MAP_HEIGHT_PX, PHONE_HEIGHT_PX = 580, 420
 
 
 def page() -> None:
@@ -30,12 +29,13 @@ def page() -> None:
 
 def content_of_page() -> None:
     """The newest or the chosen assessment, or what to do without any. Raises StoreError."""
-    found = resources.store().assessments()
+    found = resources.assessments(st.query_params.get(choice.ADDRESS, ""))
     if not found:
         empty()
         return
     with st.sidebar:
-        assessment = chosen(found)
+        assessment = choice.chosen(found)
+    assessment = resources.store().assessment(assessment.id)  # as it is now
     data = resources.map_data(assessment.id, assessment.tiles_done, assessment.state)
     show(data)
 
@@ -51,84 +51,44 @@ def empty() -> None:
     live.strip()
 
 
-def chosen(found: Sequence[Assessment]) -> Assessment:
-    """The assessment of the address (`?assessment=`), or the one chosen here before, or the newest.
-
-    The address follows the choice, so that it can be handed on.
-    """
-    by_id = {assessment.id: assessment for assessment in found}
-    asked, session = st.query_params.get("assessment", ""), st.session_state
-    if asked in by_id and session.get("shown") != asked:
-        session["assessment"] = asked
-    if session.get("assessment") not in by_id:
-        session["assessment"] = session["shown"] if session.get("shown") in by_id else found[0].id
-    words = labels(found)
-    picked = st.selectbox("Assessment", list(by_id), format_func=lambda name: words[name], key="assessment")
-    if asked and asked not in by_id:
-        st.warning(f"There is no assessment {markup.plain(asked)}; this is another one.")
-    session["shown"] = st.query_params["assessment"] = picked
-    st.caption(provenance(by_id[picked]))
-    return by_id[picked]
-
-
-def label(assessment: Assessment) -> str:
-    """One line in the list of assessments."""
-    mark = "synthetic: " if is_synthetic(assessment) and not assessment.scene_name.startswith("synthetic") else ""
-    state = "" if assessment.state == "complete" else f" ({assessment.state})"
-    return f"{mark}{assessment.scene_name}{state}, {assessment.model} v{assessment.version}"
-
-
-def labels(found: Sequence[Assessment]) -> dict[str, str]:
-    """By id, words that no two assessments share: Streamlit tells choices apart by what they show."""
-    plain = {assessment.id: label(assessment) for assessment in found}
-    often = Counter(plain.values())
-    return {
-        each.id: plain[each.id]
-        + (f", {each.created_at:%d %b %H:%M} ({each.id[:6]})" if often[plain[each.id]] > 1 else "")
-        for each in found
-    }
-
-
-def provenance(assessment: Assessment) -> str:
-    """Who said so, and when."""
-    scene, model = markup.plain(assessment.scene_name), markup.plain(assessment.model)
-    return f"{scene}: assessed by {model} version {assessment.version} on {assessment.created_at:%d %B %Y, %H:%M} UTC"
-
-
 def show(data: MapData) -> None:
     """One assessment."""
+    warnings(data)
     if not len(data.tiles):
-        st.warning(state_words(data) or "This assessment has no tiles yet; wait a moment and reload the page.")
+        if data.assessment.state != "running":
+            st.info("This assessment has no tiles.")
         return
     with st.sidebar:
         look, resolution = controls(data)
         downloads.offer(data)
-    if words := state_words(data):
-        st.warning(words, icon=":material/warning:")
-    for note in st.session_state.pop("notes", ()):
-        st.warning(markup.plain(note), icon=":material/info:")
     cells = drawable_cells(data, resolution)
+    places = ranking(data, cells, look.mode)
+    picked = f"worst-{data.assessment.id}-{look.mode}-{cells.resolution}"
     left, right = st.columns([0.72, 0.28], gap="medium")
     with left:
         st.html(markup.count(data))
-        found = draw(data, cells, look)
-        st.html(markup.legend(look.mode))
+        found = draw(data, cells, look, places, picked)
+        st.html(markup.legend(look.mode, look.truth))
     with right:
-        live.strip()
-        st.divider()
+        panel.ranked(data, cells, places, look.mode, picked)
         panel.show(data, cells, found, look.mode)
+        st.divider()
+        live.strip()
 
 
-def state_words(data: MapData) -> str:
-    """What to know of an assessment that did not end well, or has not ended."""
+def warnings(data: MapData) -> None:
+    """What to know before reading the map: how the assessment ended, and what was noticed about its scene."""
     assessment = data.assessment
-    done = f"{assessment.tiles_done:,} of {assessment.tiles_total:,} tiles"
     if assessment.state == "failed":
-        reason = markup.plain(assessment.message)
-        return f"This assessment failed after {done}: {reason} The map shows what was done before."
+        st.error(
+            f"This assessment failed after {assessment.tiles_done:,} of {assessment.tiles_total:,} tiles: "
+            f"{markup.plain(assessment.message)} The map shows what was done before.",
+            icon=":material/error:",
+        )
     if assessment.state == "running":
-        return f"This assessment is not finished: {done}. The map shows what is done; reload the page for more."
-    return ""
+        follow.follow(assessment)
+    for warning in assessment.warnings:
+        st.warning(markup.plain(warning), icon=":material/warning:")
 
 
 def controls(data: MapData) -> tuple[Look, int]:
@@ -153,7 +113,14 @@ def controls(data: MapData) -> tuple[Look, int]:
     )
     if data.overview is None:
         st.caption("The scene's picture is not in the scenes folder; the damage is shown without it.")
-    return Look(mode, scene, opacity), resolution
+    truth = False
+    if data.truth is not None:
+        truth = st.toggle(
+            markup.KNOWN_WORDS.capitalize(),
+            key="truth",
+            help="The program that drew this scene knows which tiles it damaged. No real scene has this.",
+        )
+    return Look(mode, scene, opacity, truth), resolution
 
 
 def drawable_cells(data: MapData, resolution: int) -> Cells:
@@ -168,19 +135,27 @@ def drawable_cells(data: MapData, resolution: int) -> Cells:
     return cells
 
 
-def draw(data: MapData, cells: Cells, look: Look) -> Clicked | None:
-    """Draw the map and give what is clicked."""
+def ranking(data: MapData, cells: Cells, mode: Mode) -> tuple[str, ...]:
+    """The places to look at first, by cell name or tile index."""
+    if mode == "heat":
+        return worst_cells(cells)
+    return tuple(map(str, worst_tiles(data.tiles))) if mode == "tiles" else ()
+
+
+def draw(data: MapData, cells: Cells, look: Look, places: tuple[str, ...], picked: str) -> Clicked | None:
+    """Draw the map and give what is clicked on it, or chosen from the ranking (`picked` is that widget's key)."""
     if look.mode == "tiles" and len(data.tiles) > MAX_FOOTPRINTS:
         st.caption(
             f"{len(data.tiles):,} tiles: shown as a picture that cannot be clicked. Click a cell of the heatmap."
         )
     key = f"map-{data.assessment.id}"
-    found = clicked(st.session_state.get(key), data.tiles, cells, look.mode)
-    deck = damage_map(content(data, cells, found), look)
+    found = place(st.session_state.get(picked), cells, look.mode)
+    if found is None:
+        found = clicked(st.session_state.get(key), data.tiles, cells, look.mode)
     st.pydeck_chart(
-        deck,
-        height=MAP_HEIGHT_PX,
-        on_select="rerun",
+        damage_map(content(data, cells, found, places, look.mode), look),
+        height=PHONE_HEIGHT_PX if on_phone() else MAP_HEIGHT_PX,
+        on_select=lambda: st.session_state.update({picked: None}),
         selection_mode="single-object",
         key=key,
         alt=f"Map of damage in {data.assessment.scene_name}",
@@ -188,13 +163,49 @@ def draw(data: MapData, cells: Cells, look: Look) -> Clicked | None:
     return found
 
 
-def content(data: MapData, cells: Cells, found: Clicked | None) -> MapContent:
+def place(name: str | None, cells: Cells, mode: Mode) -> Clicked | None:
+    """A place of the ranking as if it were clicked."""
+    if name is None:
+        return None
+    if mode == "heat":
+        return Clicked(name, cells.tiles_of(name))
+    return Clicked("", np.array([int(name)]))
+
+
+def ring_of(name: str, data: MapData, cells: Cells, mode: Mode) -> Ring:
+    """The outline of a place of the ranking."""
+    if mode == "heat":
+        return rings_of(data, cells)[name]
+    return tuple((lon, lat) for lon, lat in data.corners[int(name)].tolist())
+
+
+def rings_of(data: MapData, cells: Cells) -> dict[str, Ring]:
+    """The outlines of the cells."""
+    assessment = data.assessment
+    return resources.rings(assessment.id, assessment.tiles_done, assessment.state, cells.resolution)
+
+
+def content(data: MapData, cells: Cells, found: Clicked | None, places: tuple[str, ...], mode: Mode) -> MapContent:
     """All that may be drawn, with a ring around what is clicked."""
-    ring: tuple[tuple[float, float], ...] = ()
-    if found is not None:
-        corners = data.tiles.corners[found.tiles[0]].tolist()
-        ring = cell_ring(found.cell) if found.cell else tuple((lon, lat) for lon, lat in corners)
-    return MapContent(data.bounds, data.tiles, cells, data.overview, data.hatch, data.states_picture, ring)
+    return MapContent(
+        bounds=data.bounds,
+        tiles=data.tiles,
+        corners=data.corners,
+        cells=cells,
+        rings=tuple(rings_of(data, cells).values()),
+        scene=data.overview,
+        hatch=data.hatch,
+        states=data.states_picture,
+        truth=data.truth,
+        ring=ring_of(found.cell or str(found.tiles[0]), data, cells, mode) if found is not None else (),
+        ranked=tuple(ring_of(name, data, cells, mode) for name in places),
+        on_phone=on_phone(),
+    )
+
+
+def on_phone() -> bool:
+    """What the browser says of itself: Streamlit does not tell the width of a window."""
+    return "Mobi" in (st.context.headers.get("User-Agent") or "")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from atalaya_dashboard.cells import Cells
-from atalaya_dashboard.charts import Mode
 from atalaya_dashboard.data import MapData, pixels_of
+from atalaya_dashboard.deck import Mode
 from atalaya_dashboard.markup import plain
-from atalaya_dashboard.selection import Clicked, most_damaged_first
+from atalaya_dashboard.placement import wrapped
+from atalaya_dashboard.ranking import LEAST_SHARE, most_damaged_first
+from atalaya_dashboard.selection import Clicked
 from atalaya_serving.store import TileState
 from atalaya_spec.errors import AtalayaError
 
@@ -18,6 +20,35 @@ STATE_WORDS = {
     TileState.NOT_DAMAGED: "Not damaged",
     TileState.NOT_ASSESSED: "Not assessed",
 }
+
+
+def ranked(data: MapData, cells: Cells, places: tuple[str, ...], mode: Mode, key: str) -> None:
+    """Buttons for the places to look at first, numbered as on the map; the way there without a mouse."""
+    if mode == "scene" or not data.states.assessed:
+        return
+    if not places:
+        st.caption(
+            f"No cell stands out: none with enough tiles has {LEAST_SHARE:.0%} or more expected damaged."
+            if mode == "heat"
+            else "No tile is above the model's threshold."
+        )
+        return
+    words = {place: place_words(data, cells, place, mode) for place in places}
+    st.pills(
+        "Most damaged cells" if mode == "heat" else "Most damaged tiles",
+        places,
+        format_func=lambda place: f"{places.index(place) + 1}: {words[place]}",
+        key=key,
+        wrap=True,
+        help="The numbers are on the map. Choose one to see what is there.",
+    )
+
+
+def place_words(data: MapData, cells: Cells, place: str, mode: Mode) -> str:
+    """How damaged a place of the ranking is."""
+    if mode == "heat":
+        return f"{cells.share[cells.ids.index(place)]:.0%}"
+    return f"{data.tiles.probability[int(place)]:.2f}"
 
 
 def show(data: MapData, cells: Cells, found: Clicked | None, mode: Mode) -> None:
@@ -38,7 +69,7 @@ def cell(data: MapData, cells: Cells, found: Clicked) -> None:
     """A cell: its share, and its tiles, the most damaged first."""
     index = cells.ids.index(found.cell)
     assessed, missing = int(cells.assessed[index]), int(cells.not_assessed[index])
-    st.markdown("##### Clicked cell")
+    st.markdown("##### Chosen cell")
     if assessed:
         st.markdown(
             f"**{cells.share[index]:.0%}** of n = {assessed} tiles expected damaged; "
@@ -66,24 +97,24 @@ def thumbnails(data: MapData, members: NDArray[np.int64]) -> None:
 
 
 def tile(data: MapData, index: int) -> None:
-    """A tile: pixels as the model saw them, state, probability, model and version."""
+    """A tile: what was said of it and by whom, and its pixels as the model saw them."""
     tiles, assessment = data.tiles, data.assessment
     state = TileState(int(tiles.state[index]))
     st.markdown(f"##### Tile row {tiles.row[index]}, column {tiles.col[index]}")
     if data.synthetic:
         st.badge("Synthetic scene", color="orange")
-    try:
-        st.image(picture(data, index), width="stretch")
-    except AtalayaError as error:
-        st.info(f"Its pixels cannot be shown: {plain(str(error))}")
     if state == TileState.NOT_ASSESSED:
         st.markdown(f"**Not assessed**: {plain(str(tiles.reason[index]))}. Unknown, not safe.")
     else:
         st.markdown(f"**{STATE_WORDS[state]}**, calibrated probability **{tiles.probability[index]:.3f}**")
-    lon, lat = tiles.center[index]
+    try:
+        st.image(picture(data, index), width="stretch")
+    except AtalayaError as error:
+        st.info(f"Its pixels cannot be shown: {plain(str(error))}")
+    lon, lat = data.corners[index].mean(axis=0)
     st.caption(
-        f"{assessment.model} version {assessment.version} · {lat:.5f}, {lon:.5f} · {data.tile_size_m:g} m a side · "
-        f"model {assessment.model_digest.removeprefix('sha256:')[:12]}"
+        f"{assessment.model} version {assessment.version} · {lat:.5f}, {wrapped(float(lon)):.5f} · "
+        f"{data.tile_size_m:g} m a side · model {assessment.model_digest.removeprefix('sha256:')[:12]}"
     )
 
 

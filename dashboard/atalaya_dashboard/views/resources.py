@@ -8,8 +8,11 @@ from atalaya_dashboard.cells import Cells, cells_of
 from atalaya_dashboard.collector import Collector
 from atalaya_dashboard.data import MapData, load_map
 from atalaya_dashboard.jobs import JobBoard
+from atalaya_dashboard.placement import Ring, cell_rings, wrapped
 from atalaya_dashboard.settings import Settings
-from atalaya_serving.store import Store, TileState
+from atalaya_serving.store import Assessment, Store, TileState
+
+LIST_SECONDS = 10
 
 
 @st.cache_resource
@@ -36,6 +39,23 @@ def jobs() -> JobBoard:
     return JobBoard()
 
 
+def assessments(asked: str = "") -> list[Assessment]:
+    """Every assessment, newest first, as it was some seconds ago: thousands take most of a second to read.
+
+    One that is `asked` for and not known yet is looked for anew. Raises StoreError.
+    """
+    found = _listed()
+    if not found or (asked and all(each.id != asked for each in found)):
+        _listed.clear()
+        found = _listed()
+    return found
+
+
+@st.cache_resource(show_spinner=False, ttl=LIST_SECONDS)
+def _listed() -> list[Assessment]:
+    return store().assessments()
+
+
 @st.cache_resource(show_spinner="Reading the assessment …", max_entries=4)
 def map_data(assessment_id: str, tiles_done: int, state: str) -> MapData:  # noqa: ARG001 - the key: more rows, new map
     """One assessment as it is now."""
@@ -45,5 +65,15 @@ def map_data(assessment_id: str, tiles_done: int, state: str) -> MapData:  # noq
 @st.cache_resource(show_spinner="Gathering tiles into cells …", max_entries=8)
 def cells(assessment_id: str, tiles_done: int, state: str, resolution: int) -> Cells:
     """One assessment's cells at one resolution."""
-    tiles = map_data(assessment_id, tiles_done, state).tiles
-    return cells_of(tiles.center, tiles.probability, tiles.state == TileState.DAMAGED, resolution)
+    data = map_data(assessment_id, tiles_done, state)
+    center = data.corners.mean(axis=1)
+    center[:, 0] = wrapped(center[:, 0])
+    return cells_of(center, data.tiles.probability, data.tiles.state == TileState.DAMAGED, resolution)
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def rings(assessment_id: str, tiles_done: int, state: str, resolution: int) -> dict[str, Ring]:
+    """The outlines of those cells by their names."""
+    outline = map_data(assessment_id, tiles_done, state).outline
+    names = cells(assessment_id, tiles_done, state, resolution).ids
+    return dict(zip(names, cell_rings(names, outline), strict=True))

@@ -5,9 +5,18 @@ from collections.abc import Sequence
 import streamlit as st
 
 from atalaya_dashboard import markup
-from atalaya_dashboard.charts import latency_chart, queue_chart, rate_chart
+from atalaya_dashboard.charts import distribution_chart, latency_chart, queue_chart, rate_chart
 from atalaya_dashboard.collector import HISTORY_SECONDS, Source
-from atalaya_dashboard.metrics import Lately, ModelKey, Window, lately, windows
+from atalaya_dashboard.metrics import (
+    REQUEST_SECONDS,
+    Lately,
+    ModelKey,
+    Sample,
+    Window,
+    lately,
+    since_start,
+    windows,
+)
 from atalaya_dashboard.views import live, resources
 
 SPANS = {5: "5 minutes", 15: "15 minutes", int(HISTORY_SECONDS / 60): "30 minutes"}
@@ -41,7 +50,7 @@ def server(source: Source, minutes: int) -> None:
     """One server: what is wrong with it, and each of its models."""
     if source.error:
         st.error(
-            f"{source.url}: {source.error}. Is the server running? `atalaya up` starts one; "
+            f"{source.url}: {markup.plain(source.error)}. Is the server running? `atalaya up` starts one; "
             "ATALAYA_METRICS_URLS says where these pages look.",
             icon=":material/error:",
         )
@@ -60,25 +69,52 @@ def server(source: Source, minutes: int) -> None:
         if now is None:
             st.info(f"{key}: waiting for a second reading …")
         else:
-            model(key, now, windows(samples, key, max(4.0, minutes * 60 / POINTS)), source.url)
+            model(key, now, samples, f"{source.url}-{key}", max(4.0, minutes * 60 / POINTS))
 
 
-def model(key: ModelKey, now: Lately, history: Sequence[tuple[float, Window]], url: str) -> None:
-    """One model: the last minute in numbers, and its history."""
+def model(key: ModelKey, now: Lately, samples: Sequence[Sample], name: str, step_seconds: float) -> None:
+    """One model: the last minute in numbers, and its history, or all there was before."""
     with st.container(border=True):
         st.markdown(f"#### {key}" if now.window.ready else f"#### {key} :orange-badge[not ready]")
         numbers(now)
-        if not history:
-            st.caption("The history begins in a few seconds.")
-            return
-        if not any(found.requests for _, found in history):
-            st.caption("No request in this time; the charts begin with the first.")
-            return
-        name = f"{url}-{key}"
-        left, right = st.columns([0.6, 0.4])
-        left.altair_chart(latency_chart(history, height=330), key=f"latency-{name}")
-        right.altair_chart(rate_chart(history, height=180), key=f"rate-{name}")
-        right.altair_chart(queue_chart(history, height=135), key=f"queue-{name}")
+        history = windows(samples, key, step_seconds)
+        if any(found.requests for _, found in history):
+            charts(history, name)
+        elif now.never_asked:
+            st.caption(f"No request since the server started. {how_to_ask()}")
+        else:
+            before(samples[-1], key, name)
+
+
+def charts(history: Sequence[tuple[float, Window]], name: str) -> None:
+    """The history of one model."""
+    left, right = st.columns([0.6, 0.4])
+    left.altair_chart(latency_chart(history, height=330), key=f"latency-{name}")
+    right.altair_chart(rate_chart(history, height=180), key=f"rate-{name}")
+    right.altair_chart(queue_chart(history, height=135), key=f"queue-{name}")
+
+
+def before(latest: Sample, key: ModelKey, name: str) -> None:
+    """Nothing was asked while these pages watched: what the server counted since it started, and how to get history."""
+    whole = since_start(latest, key)
+    st.markdown(
+        f"**{whole.requests:,.0f} requests** since the server started, {sum(whole.errors.values()):,.0f} of them not "
+        "answered. How long they took:"
+    )
+    buckets = latest.models[key].buckets.get(REQUEST_SECONDS, {})
+    st.altair_chart(distribution_chart(buckets, height=170), key=f"distribution-{name}")
+    st.caption(f"These pages have seen no request in this time. {how_to_ask()}")
+
+
+def how_to_ask() -> str:
+    """How requests come to a server, in words."""
+    endpoint = resources.settings().endpoint
+    if not endpoint:
+        return "History begins with the next one."
+    return (
+        "History begins with the next one: on the Assess page choose to compute by the running server, or run "
+        f"`atalaya assess SCENE.tif --endpoint {endpoint}`."
+    )
 
 
 def numbers(latest: Lately) -> None:
@@ -97,7 +133,7 @@ def numbers(latest: Lately) -> None:
     )
     for column, (name, value) in zip(columns, shown, strict=True):
         column.metric(name, value)
-    if latest.idle:
+    if latest.idle and not latest.never_asked:
         st.caption(live.IDLE)
     elif now.errors:
         told = ", ".join(f"{code} {count:,.0f}" for code, count in sorted(now.errors.items()))

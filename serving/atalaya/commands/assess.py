@@ -3,16 +3,15 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from atalaya.assess_report import as_json, as_text, progress_teller, tell_warnings
 from atalaya_spec.errors import UsageError
 
 if TYPE_CHECKING:
-    from atalaya_serving.scoring.assessment import AssessRequest, AssessResult, Progress
-    from atalaya_serving.scoring.counts import Count
+    from atalaya_serving.scoring.assessment import AssessRequest, AssessResult
     from atalaya_serving.scoring.outputs import Output
     from atalaya_serving.store import Store
 
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=_scale, metavar="LO,HI", help="the values that become black and white")
     parser.add_argument("--bands", type=_bands, metavar="R,G,B", help="band numbers to use: three, or one for grey")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write .parquet, .gpkg, .geojson or .csv")
-    parser.add_argument("--footprints", choices=("scene", "wgs84"), default="scene", help="coordinates of --out")
+    parser.add_argument("--footprints", choices=("scene", "wgs84"), help="coordinates of --out (default: scene)")
     parser.add_argument("--overwrite", action="store_true", help="replace the file of --out")
     parser.add_argument("--partial", action="store_true", help="assess nothing; write what there is, marked partial")
     parser.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="how progress is shown")
@@ -49,11 +48,8 @@ def run(args: argparse.Namespace) -> int:
     from atalaya_serving.scoring.outputs import Output, check_output
     from atalaya_serving.store import Store
 
-    if args.partial and args.out is None:
-        raise UsageError("--partial writes what there is into a file; name it with --out.")
-    if args.manifest is not None and args.endpoint is None:
-        raise UsageError("--manifest tells what an endpoint serves; give --endpoint, or a version's folder as --model.")
-    output = args.out and Output(args.out, args.overwrite, args.partial, args.footprints)
+    _refuse_contradictions(args)
+    output = args.out and Output(args.out, args.overwrite, args.partial, args.footprints or "scene")
     if output:
         check_output(output)
     paths = Paths.from_env(os.environ)
@@ -70,6 +66,26 @@ def run(args: argparse.Namespace) -> int:
         written = _write(store, results, output)
     _report(args, results, written)
     return 0
+
+
+def _refuse_contradictions(args: argparse.Namespace) -> None:
+    """Raise UsageError for options that mean nothing together, before anything is opened."""
+    if args.out is None:
+        for option, given, meaning in (
+            ("--partial", args.partial, "writes what there is into a file"),
+            ("--overwrite", args.overwrite, "replaces a file of results"),
+            ("--footprints", args.footprints, "chooses the coordinates of a file of results"),
+        ):
+            if given:
+                raise UsageError(f"{option} {meaning}; name the file with --out.")
+    if args.manifest is not None and args.endpoint is None:
+        raise UsageError("--manifest tells what an endpoint serves; give --endpoint, or a version's folder as --model.")
+    seen: dict[Path, Path] = {}
+    for scene in args.scene:
+        first = seen.setdefault(scene.resolve(), scene)
+        if first is not scene:
+            same = "" if str(first) == str(scene) else f" (it is {first})"
+            raise UsageError(f"{scene} is given twice{same}; name each scene once.")
 
 
 def _request(args: argparse.Namespace, scene: Path, repository: Path, scenes_folder: Path) -> "AssessRequest":
@@ -90,17 +106,30 @@ def _assess_all(
     from atalaya_serving.scoring.outputs import check_output
     from atalaya_serving.scoring.planning import plan_scene
 
-    results = []
+    results: list[AssessResult] = []
     with open_model(requests[0].model) as model:
         # All plans first: the tenth scene is refused before the first is worked on.
         plans = [plan_scene(request.scene, model.manifest) for request in requests]
         if output is not None:
             check_output(output, sum(plan.read.grid.tiles for plan in plans))
+        tell_warnings((warning for plan in plans for warning in plan.warnings), args.progress)
         for request, plan in zip(requests, plans, strict=True):
             with ExitStack() as stack:
-                tell = _progress(args.progress, request.scene.path.name, stack)
+                tell = progress_teller(args.progress, request.scene.path.name, stack)
                 results.append(assess_with(model, request, store, tell, plan))
-    return results
+    return _each_once(args, requests, results)
+
+
+def _each_once(
+    args: argparse.Namespace, requests: "list[AssessRequest]", results: "list[AssessResult]"
+) -> "list[AssessResult]":
+    """Two files of the same content are one scene: it is counted and written once."""
+    first: dict[str, tuple[Path, AssessResult]] = {}
+    for request, result in zip(requests, results, strict=True):
+        path, _ = first.setdefault(result.assessment.id, (request.scene.path, result))
+        if path != request.scene.path:
+            tell_warnings([f"{request.scene.path} has the content of {path}: it is counted once"], args.progress)
+    return [result for _, result in first.values()]
 
 
 def _write(store: "Store", results: "list[AssessResult]", output: "Output | None") -> int | None:
@@ -119,7 +148,7 @@ def _write_partial(args: argparse.Namespace, requests: "list[AssessRequest]", st
     for scene, assessment in zip(args.scene, found, strict=True):
         if assessment is None:
             raise UsageError(f"{scene} has no rows under this model and these options; run without --partial first.")
-    known = [assessment for assessment in found if assessment is not None]
+    known = list({assessment.id: assessment for assessment in found if assessment is not None}.values())
     rows = write_output(store, [assessment.id for assessment in known], output)
     total = sum(assessment.tiles_total for assessment in known)
     if args.json:
@@ -129,93 +158,16 @@ def _write_partial(args: argparse.Namespace, requests: "list[AssessRequest]", st
     return 0
 
 
-def _progress(how: str, name: str, stack: ExitStack) -> "Callable[[Progress], None] | None":
-    if how == "json":
-        return _tell_json
-    if how == "none" or not sys.stderr.isatty():
-        return None
-    from tqdm import tqdm
-
-    bar: Any = stack.enter_context(tqdm(desc=name, unit=" tiles", dynamic_ncols=True, file=sys.stderr, mininterval=0))
-
-    def tell(progress: "Progress") -> None:
-        bar.total = progress.total
-        if bar.n == 0:
-            bar.initial = bar.n = progress.done
-        bar.update(progress.done - bar.n)
-        bar.refresh()
-
-    return tell
-
-
-def _tell_json(progress: "Progress") -> None:
-    told = {
-        "event": "progress",
-        "done": progress.done,
-        "total": progress.total,
-        "tiles_per_s": round(progress.tiles_per_second, 1),
-        "eta_s": None if progress.eta_seconds is None else round(progress.eta_seconds, 1),
-    }
-    print(json.dumps(told), file=sys.stderr, flush=True)
-
-
 def _report(args: argparse.Namespace, results: "list[AssessResult]", written: int | None) -> None:
-    for result in results:
-        for warning in result.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
-    told = [_as_json(result) for result in results]
+    told = [as_json(result) for result in results]
     if args.json:
         whole = told[0] if len(told) == 1 else {"scenes": told}
         print(json.dumps(whole | ({"out": str(args.out), "rows": written} if args.out else {})))
         return
     for result in results:
-        print(_as_text(result))
+        print(as_text(result))
     if written is not None:
         print(f"wrote {args.out}: {written:,} rows")
-
-
-def _as_json(result: "AssessResult") -> dict[str, Any]:
-    assessment, count = result.assessment, result.count
-    return {
-        "assessment": assessment.id,
-        "scene": assessment.scene_name,
-        "scene_digest": assessment.scene_digest,
-        "model": assessment.model,
-        "version": assessment.version,
-        "model_digest": assessment.model_digest,
-        "tiles": assessment.tiles_total,
-        "assessed": count.n,
-        "not_assessed": result.not_assessed,
-        "damaged": _count_as_json(count),
-        "stretch": assessment.stretch,
-        "resumed": result.resumed,
-        "load_seconds": result.load_seconds,
-        "seconds": result.seconds,
-        "tiles_per_s": result.tiles_per_second,
-        "warnings": list(result.warnings),
-    }
-
-
-def _count_as_json(count: "Count") -> dict[str, float] | None:
-    """None, not 0, where no tile was assessed: nothing is known then."""
-    return {"expected": count.expected, "low": count.low, "high": count.high, "level": 0.9} if count.n else None
-
-
-def _as_text(result: "AssessResult") -> str:
-    assessment, count = result.assessment, result.count
-    left_out = ", ".join(f"{number:,} {reason}" for reason, number in result.not_assessed.items())
-    before = f" ({result.resumed:,} were there before)" if result.resumed else ""
-    lines = [
-        f"{assessment.scene_name}: {count.n:,} of {assessment.tiles_total:,} tiles assessed with {assessment.model} "
-        f"version {assessment.version}" + (f"; not assessed: {left_out}" if left_out else ""),
-        f"  damaged: {count.expected:,.0f} tiles (90% interval {count.low:,.0f} to {count.high:,.0f})"
-        if count.n
-        else "  damaged: unknown, no tile was assessed",
-        f"  {result.seconds:.1f} s, {result.tiles_per_second:,.0f} tiles/s{before}; the model took "
-        f"{result.load_seconds:.1f} s to load",
-        f"  assessment {assessment.id}",
-    ]
-    return "\n".join(lines)
 
 
 def _scale(text: str) -> tuple[float, float]:

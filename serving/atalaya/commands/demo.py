@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 HELP = "assess a synthetic town with the shipped model and show its map"
 MODEL = "haiti-damage"
 SEED, SIZE_PX = 2010, 3072
-INTERRUPTED = 130  # a program that waits for the map must see that there is none
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the town, serve the model, assess the town through the server, show the map."""
-    from atalaya.local_services import LocalRun, refuse_taken_ports
+    from atalaya.local_services import LocalRun, made_folder, refuse_taken_ports
     from atalaya.supervise import Stopped
 
     args.no_dashboard = args.once
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_taken_ports(services.addresses)
     warn_of_open_doors(services.addresses)
     started = time.monotonic()
-    scene = _town(services.paths.home / "demo-scene")
+    scene = _town(made_folder(services.paths.home / "demo-scene"))
     is_made = False
     with LocalRun(services, say) as local:
         try:
@@ -61,7 +60,9 @@ def run(args: argparse.Namespace) -> int:
         except Stopped:
             pass
         say("ending what was started")
-    return 0 if is_made else INTERRUPTED
+    if not is_made:
+        raise KeyboardInterrupt  # a program that waits for the map must see that there is none
+    return 0
 
 
 def _services(args: argparse.Namespace) -> "Services":
@@ -88,8 +89,10 @@ def _town(folder: Path) -> "SyntheticScene":
 
 def _assess(local: "LocalRun", scene: "SyntheticScene") -> dict[str, Any]:
     """Assess the town as a user would, through the server, so that its latency has figures to show."""
+    from atalaya_serving.scoring.caveats import INTERVAL_CAVEAT
     from atalaya_serving.store import Store
     from atalaya_serving.synthetic.score import score_synthetic
+    from atalaya_serving.synthetic.truth_map import write_truth_map
 
     say(f"assessing {scene.path.name} with {MODEL}, through the server")
     command = [sys.executable, "-m", "atalaya", "assess", str(scene.path), "--model", MODEL, "--json"]
@@ -97,9 +100,11 @@ def _assess(local: "LocalRun", scene: "SyntheticScene") -> dict[str, Any]:
     result: dict[str, Any] = json.loads(_output_of(local, command))
     with Store.open(local.services.paths.store_url) as store:
         tiles = store.tiles(result["assessment"])
+    write_truth_map(scene.truth, local.services.paths.scenes / result["scene_digest"].removeprefix("sha256:"))
     if result["resumed"]:
         _ask_again(local)
-    return result | {"synthetic": True, "score": asdict(score_synthetic(tiles, scene.truth))}
+    told = {"synthetic": True, "caveat": INTERVAL_CAVEAT, "score": asdict(score_synthetic(tiles, scene.truth))}
+    return result | told
 
 
 def _output_of(local: "LocalRun", command: list[str]) -> bytes:
@@ -145,6 +150,7 @@ def _show(result: dict[str, Any], scene: "SyntheticScene", *, as_json: bool) -> 
           f"{f'; not assessed: {left_out}' if left_out else ''}")  # fmt: skip
     print(f"  damaged, by the model: {damaged['expected']:,.0f} tiles "
           f"(90% interval {damaged['low']:,.0f} to {damaged['high']:,.0f})")  # fmt: skip
+    print(f"  {result['caveat']}")
     print(f"  score on synthetic pixels, which the model never learned: {SyntheticScore(**result['score'])}")
     print(f"  map made {result['demo_seconds']:.0f} s after the start", flush=True)
 

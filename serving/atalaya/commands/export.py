@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         name=args.name,
         version=args.version,
         data=read_data_note(args.data, args.tiles),
+        data_file=args.data,
         baseline=args.baseline,
         overwrite=args.overwrite,
     )

@@ -10,9 +10,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tiles in, a run's folder out."""
     parser.add_argument("tiles", type=Path, metavar="TILES", help=".npz with tiles and damaged, or a folder of images")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder, made here")
-    parser.add_argument("--network", default="symmetric", metavar="NAME", help="symmetric (default) or thesis2020")
+    parser.add_argument(
+        "--network", default="symmetric", metavar="NAME", help="symmetric (default), compact or thesis2020"
+    )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same model (default 0)")
-    parser.add_argument("--epochs", type=int, help="rounds over the tiles; default: as the network's recipe says")
+    parser.add_argument(
+        "--epochs", type=int, help="rounds over the tiles, its teachers' in proportion; default: as the recipe says"
+    )
     parser.add_argument("--folds", type=int, default=5, help="of the cross-validation (default 5)")
     parser.add_argument("--repeats", type=int, default=2, help="of the cross-validation, each dealt anew (default 2)")
     parser.add_argument("--jobs", type=int, help="fits at a time, one core each; default: all cores")

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import grpc
 
 from atalaya_serving.executor import NO_DEADLINE
+from atalaya_serving.rest_guard import RestGuard
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 _OWN_TO_A_CONNECTION = ("grpc-", ":", "user-agent", "content-type", "te", "accept-encoding")
@@ -110,29 +111,23 @@ def deadline_in(seconds: float | None) -> float:
 Message = MutableMapping[str, Any]
 
 
-class ScopedApp:
-    """ASGI: gives every HTTP request its scope, and cancels it when the client hangs up.
+class ScopedGuard(RestGuard):
+    """Gives every HTTP request its scope too, and cancels it when the client hangs up.
 
-    Starlette hands on that a client went away only to who asks; the handlers behind this do not.
+    Starlette hands on that a client went away only to who asks, and a call on its way upstream asks for nothing.
     """
-
-    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
-        self._app = app
 
     async def __call__(self, kind: Message, receive: Callable[[], Awaitable[Message]], send: Any) -> None:
         """One request."""
-        if kind["type"] != "http":
-            return await self._app(kind, receive, send)
         given = ((key, value) for key, value in kind["headers"] if key in _HEADERS_PASSED_ON)
         scope = Scope(metadata=tuple((key.decode(), value.decode("latin-1")) for key, value in given))
         SCOPE.set(scope)
         body: asyncio.Queue[Message] = asyncio.Queue(maxsize=_CHUNKS_AHEAD)
         reader = asyncio.create_task(_read(receive, body, scope))
         try:
-            await self._app(kind, body.get, send)
+            await super().__call__(kind, body.get, send)
         finally:
             reader.cancel()
-        return None
 
 
 async def _read(receive: Callable[[], Awaitable[Message]], body: "asyncio.Queue[Message]", scope: Scope) -> None:

@@ -1,4 +1,7 @@
-"""The inference call of either protocol as clients make it: bytes to typed request, typed reply to bytes. Pure."""
+"""The inference call of either protocol as clients make it: bytes to typed request, typed reply to bytes. Pure.
+
+Values that travel encoded stay so: decoding them may take long (remote.py).
+"""
 
 import time
 from typing import Any, Protocol
@@ -87,14 +90,10 @@ class V2Front:
 
     def request(self, message: bytes) -> InferRequest:
         """Of a ModelInferRequest."""
-        return self.told_request(message)[1]
-
-    def told_request(self, message: bytes) -> tuple[Any, InferRequest]:
-        """The message without its raw contents too. Raises ServingError."""
-        told, raw = parse_request(message, v2_wire.CUT_FROM_BYTES)
-        request = to_request(told, raw)
-        request.deadline = time.monotonic() + timeout_seconds(told)
-        return told, request
+        told = parse_request(message, v2_wire.CUT_FROM_BYTES)
+        request = to_request(told)
+        request.deadline = time.monotonic() + timeout_seconds(told.message)
+        return request
 
     def response(self, reply: InferReply) -> list[wire.Part]:
         """A ModelInferResponse."""

@@ -10,6 +10,7 @@ from atalaya_serving.bridge.calls import Scope
 from atalaya_serving.bridge.fronts import Front
 from atalaya_serving.bridge.remote import RemoteDataplane
 from atalaya_serving.bridge.templates import Template, Templates, learn
+from atalaya_serving.bridge.tfs_wire import decoded
 from atalaya_serving.bridge.upstream import Answer
 from atalaya_serving.dataplane import InferReply, InferRequest
 from atalaya_serving.errors import InferenceFailed, ServingError
@@ -56,16 +57,32 @@ class Hop:
         self._dataplane.dispatch(known.write(message), scope, done)
 
     def _take_unknown(self, message: bytes, arrived_at: float, scope: Scope, tell: Tell) -> None:
-        request = InferRequest("", "", (), protocol=self._front.protocol)
+        request = InferRequest("", "", (), protocol=self._front.protocol, arrived_at=arrived_at)
         try:
             request = self._front.request(message)
-            parts = self._dataplane.write(request)
         except ServingError as error:
-            request.arrived_at = arrived_at
-            self._dataplane.refuse(request, error, lambda reply: tell(self._front.refusal(reply)))
+            self._refuse(request, error, tell)
             return
         request.arrived_at = arrived_at
         scope.deadline = min(scope.deadline, request.deadline)
+
+        def go(failure: ServingError | None) -> None:
+            if failure is None:
+                self._send(message, request, scope, tell)
+            else:
+                self._refuse(request, failure, tell)
+
+        self._dataplane.decode(request, go)
+
+    def _refuse(self, request: InferRequest, error: ServingError, tell: Tell) -> None:
+        self._dataplane.refuse(request, error, lambda reply: tell(self._front.refusal(reply)))
+
+    def _send(self, message: bytes, request: InferRequest, scope: Scope, tell: Tell) -> None:
+        try:
+            parts = self._dataplane.write(request)
+        except ServingError as error:
+            self._refuse(request, error, tell)
+            return
         kind = _Kind(replace(request, inputs=()))
         template = self._learned(message, request, parts, kind)
 
@@ -82,7 +99,7 @@ class Hop:
         """The kind of a request; none with an identity or a deadline of its own, or a version of no number upstream."""
         if request.id or request.deadline != NO_DEADLINE or not self._dataplane.writes_always_alike(request):
             return None
-        return learn(message, [(one.datatype, one.data) for one in request.inputs], parts, kind)
+        return learn(message, [(one.datatype, decoded(one.data)) for one in request.inputs], parts, kind)
 
     def _finish(self, answer: Answer, request: InferRequest, kind: _Kind, tell: Tell) -> None:
         def receive(reply: InferReply) -> None:

@@ -3,16 +3,22 @@
 A dialect says how the upstream speaks; this sends, answers exactly once, and counts.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol, cast
 
 from atalaya_serving.bridge import wire
-from atalaya_serving.bridge.calls import Scope, current_scope
+from atalaya_serving.bridge.calls import Scope, current_scope, deadline_in
+from atalaya_serving.bridge.tfs_wire import decoded
 from atalaya_serving.bridge.upstream import Answer, Done, Upstream
-from atalaya_serving.dataplane import Dataplane, InferReply, InferRequest, Receiver
+from atalaya_serving.dataplane import Dataplane, InferReply, InferRequest, InputTensor, Prepare, Receiver
+from atalaya_serving.datatypes import Encoded
 from atalaya_serving.engines.base import Engine, Signature, Slot, TensorSpec
 from atalaya_serving.errors import InferenceFailed, ModelNotFound, ModelNotReady, QueueFull, ServingError
 from atalaya_serving.executor import Executor
@@ -20,7 +26,11 @@ from atalaya_serving.repository import ModelRepository
 from atalaya_serving.served import ServedVersion
 from atalaya_serving.settings import Settings
 
+_log = logging.getLogger(__name__)
 _MOST_ANSWERERS = 4096
+_DECODED_HERE_BYTES = 16 << 10
+_ASIDE_THREADS = 2
+_ENDING = "this bridge is shutting down; call another replica, or again when it is back."
 _IDLE_POLL_SECONDS = 0.02
 
 
@@ -85,11 +95,13 @@ class RemoteDataplane(Dataplane):
         self.is_upstream_ready: Callable[[], bool] = lambda: False
         self.in_flight = 0
         self._counting = threading.Lock()
+        self._aside = ThreadPoolExecutor(_ASIDE_THREADS, thread_name_prefix="aside")
 
     def infer(self, request: InferRequest, receive: Receiver) -> None:
         """Have `request` answered within the scope of the call in hand."""
         outer = current_scope()
-        scope = Scope(min(request.deadline, outer.deadline), outer.metadata)
+        own = deadline_in(request.deadline - time.monotonic())
+        scope = Scope(min(own, outer.deadline), outer.metadata)
         outer.hold(scope)
 
         def received(reply: InferReply) -> None:
@@ -98,19 +110,79 @@ class RemoteDataplane(Dataplane):
 
         self.send(request, scope, received)
 
+    def infer_prepared(self, call: InferRequest, prepare: Prepare, receive: Receiver) -> None:
+        """The same for a request that depends on who answers.
+
+        A version that the upstream has retired since it was asked for is no error: `prepare` is called again, once.
+        """
+        self._infer_prepared(call, prepare, receive, may_repeat=True)
+
+    def _infer_prepared(self, call: InferRequest, prepare: Prepare, receive: Receiver, *, may_repeat: bool) -> None:
+        try:
+            served, request = prepare()
+        except ServingError as error:
+            self.refuse(call, error, receive)
+            return
+        context = copy_context()
+
+        def received(reply: InferReply) -> None:
+            if may_repeat and isinstance(reply.error, ModelNotFound):  # the thread here must not wait for the upstream
+                again = partial(self._infer_prepared, call, prepare, receive, may_repeat=False)
+                self._aside.submit(context.run, again)
+                return
+            if reply.served is not None:
+                reply.served = replace(reply.served, model=served.model)
+            receive(reply)
+
+        self.infer(request, received)
+
+    def infer_later(self, request: InferRequest) -> "Future[InferReply]":
+        """The answer as a future; its tensors are views of the upstream's message, which they keep."""
+        answer: Future[InferReply] = Future()
+        self.infer(request, answer.set_result)
+        return answer
+
     def send(self, request: InferRequest, scope: Scope, receive: Receiver) -> None:
         """Have `request` answered; cancelling `scope` cancels it upstream."""
-        try:
-            message = wire.join(self.write(request))
-        except ServingError as error:
-            self.refuse(request, error, receive)
+
+        def go(failure: ServingError | None) -> None:
+            try:
+                if failure is not None:
+                    raise failure
+                message = wire.join(self.write(request))
+            except ServingError as error:
+                self.refuse(request, error, receive)
+                return
+            self.dispatch(message, scope, lambda answer: self.answer(request, answer, receive))
+
+        self.decode(request, go)
+
+    def decode(self, request: InferRequest, go: Callable[[ServingError | None], None]) -> None:
+        """Decode the values of `request`, then `go`: here, or in another thread where it would hold up other calls."""
+        if sum(one.data.nbytes for one in request.inputs if isinstance(one.data, Encoded)) <= _DECODED_HERE_BYTES:
+            go(_decode(request))
             return
-        self.dispatch(message, scope, lambda answer: self.answer(request, answer, receive))
+        self._count(1)
+
+        def decode_and_go() -> None:
+            try:
+                go(_decode(request))
+            except Exception as error:  # noqa: BLE001 - the edge of a thread: the caller must have an answer
+                _log.error("a request failed in the bridge", exc_info=error)
+                go(InferenceFailed("the bridge failed on this request; its log says why."))
+            finally:
+                self._count(-1)
+
+        try:
+            self._aside.submit(decode_and_go)
+        except RuntimeError:  # the interpreter is ending
+            self._count(-1)
+            go(ModelNotReady(_ENDING))
 
     def write(self, request: InferRequest) -> list[wire.Part]:
         """The parts of the upstream's message. Raises ServingError, also where `takes_more` says no."""
         if self.is_draining:
-            raise ModelNotReady("this bridge is shutting down; call another replica, or again when it is back.")
+            raise ModelNotReady(_ENDING)
         if not self.takes_more:
             raise QueueFull(
                 f"{self._most_in_flight} calls are on their way to the upstream; call again later, or raise"
@@ -182,6 +254,15 @@ class RemoteDataplane(Dataplane):
                 self._answerers.pop(next(iter(self._answerers)), None)
             served = self._answerers[model, version] = remote_version(model, version, RemoteModel())
         return served
+
+
+def _decode(request: InferRequest) -> ServingError | None:
+    """Why the values cannot be read, if so."""
+    try:
+        request.inputs = [InputTensor(one.name, one.datatype, decoded(one.data)) for one in request.inputs]
+    except ServingError as error:
+        return error
+    return None
 
 
 def remote_version(name: str, version: int, model: RemoteModel) -> ServedVersion:

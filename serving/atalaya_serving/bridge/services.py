@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2
-from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,14 +15,19 @@ from starlette.routing import Route
 from tritonclient.grpc import service_pb2
 
 from atalaya_serving.about import SERVER_NAME, server_version
-from atalaya_serving.bridge.calls import ScopedApp
+from atalaya_serving.bridge import lane
+from atalaya_serving.bridge.fronts import TfsFront, V2Front
+from atalaya_serving.bridge.hop import Hop
 from atalaya_serving.bridge.remote import RemoteDataplane, RemoteModels
+from atalaya_serving.bridge.streams import Streams
 from atalaya_serving.errors import NotSupported, ServingError
-from atalaya_serving.grpc_server import Health
-from atalaya_serving.grpc_v2 import InferenceService
+from atalaya_serving.grpc_fast import FastMethod
+from atalaya_serving.grpc_health import Health
+from atalaya_serving.grpc_v2 import SERVICE, InferenceService
 from atalaya_serving.rest_v2 import RestService
 from atalaya_serving.tfs.api import TfsApi
 from atalaya_serving.tfs.calls import Call
+from atalaya_serving.tfs.grpc_service import add_fast_services
 from atalaya_serving.tfs.labels import LabelTable
 from atalaya_serving.tfs.rest_service import TfsRest
 
@@ -35,7 +39,18 @@ class BridgedTfs(TfsApi):
     """TensorFlow Serving's API over a KServe v2 server."""
 
     def __init__(self, dataplane: RemoteDataplane, labels: Mapping[str, Mapping[str, int]]) -> None:
-        super().__init__(dataplane, LabelTable(labels))
+        self._dataplane, self._labels = dataplane, LabelTable(labels)
+        super().__init__(dataplane, self._labels)
+
+    def add_to(self, server: grpc.Server) -> Mapping[str, FastMethod]:
+        """Register both services; the handler of Predict that is found first answers it."""
+        front = TfsFront(self._labels)
+        hop = Hop(front, self._dataplane)
+        service, _, method = front.method[1:].partition("/")
+        predict = grpc.unary_unary_rpc_method_handler(lane.ordinary(hop))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: predict}),))
+        add_fast_services(server, self)
+        return {front.method: lane.short_way(hop, front.protocol)}
 
     def reload_config(self, message: Any, _call: Call | None = None) -> Any:
         """Refused: the models are another server's."""
@@ -43,11 +58,22 @@ class BridgedTfs(TfsApi):
 
 
 class BridgedInference(InferenceService):
-    """KServe v2's calls over TensorFlow Serving; ModelInfer and ModelStreamInfer are lane.py's and streams.py's."""
+    """KServe v2's calls over TensorFlow Serving."""
 
     def __init__(self, dataplane: RemoteDataplane, models: RemoteModels) -> None:
         super().__init__(dataplane)
-        self._models = models
+        self._models, self._front = models, V2Front()
+        self._streams = Streams(self._front, dataplane)
+        self._hop = Hop(self._front, dataplane)
+
+    def add_to(self, server: grpc.Server) -> Mapping[str, FastMethod]:
+        """Register what carries tensors."""
+        handlers = {
+            "ModelInfer": grpc.unary_unary_rpc_method_handler(lane.ordinary(self._hop)),
+            "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._streams),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        return {self._front.method: lane.short_way(self._hop, self._front.protocol)}
 
     def ServerMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         """Who this is."""
@@ -103,22 +129,14 @@ class BridgeRest(RestService):
 
     model_config = statistics = index = load = unload = _not_here
 
-    def tfs_app(self, api: TfsApi) -> Starlette:
+    def tfs_routes(self, api: TfsApi) -> list[Route]:
         """TensorFlow Serving's REST API, with health and metrics at the same paths as the other way round."""
-        return Starlette(
-            routes=[
-                *TfsRest(api, self.read_body).routes(),
-                Route("/v2/health/live", self.live),
-                Route("/v2/health/ready", self.ready),
-                Route("/metrics", self.metrics),
-            ]
-        )
-
-
-def scoped(app: Starlette) -> Starlette:
-    """`app`, with what a client's hanging up means for the upstream."""
-    app.add_middleware(ScopedApp)
-    return app
+        return [
+            *TfsRest(api, self._dataplane, self.read_body).routes(),
+            Route("/v2/health/live", self.live),
+            Route("/v2/health/ready", self.ready),
+            Route("/metrics", self.metrics),
+        ]
 
 
 async def _elsewhere(handler: Callable[[Request], Awaitable[Response]], request: Request) -> Response:

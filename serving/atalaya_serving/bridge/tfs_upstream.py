@@ -10,11 +10,12 @@ from typing import Any
 from atalaya_serving.bridge import tfs_wire, wire
 from atalaya_serving.bridge.remembered import Remembered
 from atalaya_serving.bridge.remote import RemoteModel, RemoteModels, remote_version
-from atalaya_serving.bridge.upstream import Upstream, decoded
+from atalaya_serving.bridge.tfs_wire import decoded
+from atalaya_serving.bridge.upstream import Upstream, answer_of
 from atalaya_serving.dataplane import InferRequest
 from atalaya_serving.engines.base import DEFAULT_SIGNATURE, Signature, TensorSpec
 from atalaya_serving.errors import InvalidRequest, ModelNotFound, NotSupported
-from atalaya_serving.repository import LifeState
+from atalaya_serving.model_state import LifeState
 from atalaya_serving.served import ServedVersion
 from atalaya_serving.tfs.messages import (
     GetModelMetadataRequest,
@@ -96,7 +97,7 @@ class TfsModels(RemoteModels):
         told = self._upstream.ask(f"{PREDICTION}GetModelMetadata", request, GetModelMetadataResponse)
         signatures = {
             key: Signature(_specs(one.inputs), _specs(one.outputs), one.method_name)
-            for key, one in decoded(SignatureDefMap, told.metadata[SIGNATURE_DEF].value).signature_def.items()
+            for key, one in answer_of(SignatureDefMap, told.metadata[SIGNATURE_DEF].value).signature_def.items()
         }
         chosen = signatures.get(self._signature)
         if chosen is None:
@@ -125,7 +126,7 @@ class TfsDialect:
         names = [one.name for one in request.inputs]
         if len(set(names)) < len(names):
             raise InvalidRequest("an input is given twice; give it once.")
-        inputs = [(one.name, one.datatype, one.data) for one in request.inputs]
+        inputs = [(one.name, one.datatype, decoded(one.data)) for one in request.inputs]
         return tfs_wire.write_request(spec, inputs, request.outputs)
 
     def writes_always_alike(self, request: InferRequest) -> bool:  # noqa: ARG002 - as every dialect has it

@@ -1,9 +1,8 @@
 """PredictRequest and PredictResponse in bytes, to and from the dataplane's types.
 
-Large messages are walked by hand so that tensors stay views; what is small or odd goes through protobuf.
+Reading stands on tfs/predict_wire.py, as the server's; tensors stay views where their bytes lie there.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,24 +10,23 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from atalaya_serving.bridge import wire
-from atalaya_serving.datatypes import BF16, BYTES, NUMPY, Tensor
+from atalaya_serving.datatypes import BF16, BYTES, Encoded, Tensor
 from atalaya_serving.errors import InferenceFailed, InvalidRequest, NotSupported
-from atalaya_serving.tensors import check_declared
-from atalaya_serving.tfs.messages import PredictRequest, PredictResponse, TensorProto
-from atalaya_serving.tfs.tensors import data_type, datatype_of, from_proto
+from atalaya_serving.tfs.messages import PredictRequest, PredictResponse
+from atalaya_serving.tfs.predict_wire import WirePredict, cut_predict, parse_predict
+from atalaya_serving.tfs.tensors import data_type, datatype_of
+from atalaya_serving.wire import Uncuttable, packed_varint
 
-Tensors = dict[str, tuple[str, Tensor]]
+Inputs = dict[str, tuple[str, Tensor | Encoded]]
 """Name to v2 datatype and values."""
+Tensors = dict[str, tuple[str, Tensor]]
+"""The same, decoded."""
 
-WALK_FROM_BYTES = 16
+CUT_FROM_BYTES = 16
 """Protobuf reads small messages quicker, but leaves no view from which a template could be learned."""
-_INPUTS_TAG, _OUTPUTS_TAG, _KEY_TAG, _VALUE_TAG = 0x12, 0x0A, 0x0A, 0x12
-# Tags of TensorProto whose value can be a tensor's own bytes, with the datatypes of which they are.
-_CONTENT_TAG = 0x22
-_BOOL_TAG = 0x5A
-_OWN_BYTES = {0x2A: "FP32", 0x32: "FP64", _BOOL_TAG: "BOOL"}
+_OUTPUTS = PredictResponse.DESCRIPTOR.fields_by_name["outputs"].number
 # How values are written in an answer: the tag of the typed field, as TensorFlow Serving does and as clients read it.
-_ARRAY_TAGS = {datatype: bytes((tag,)) for tag, datatype in _OWN_BYTES.items()}
+_ARRAY_TAGS = {"FP32": b"\x2a", "FP64": b"\x32", "BOOL": b"\x5a"}
 _STRING_TAG = b"\x42"
 _PACKED_TAGS = {
     **dict.fromkeys(("INT8", "INT16", "INT32", "UINT8", "UINT16"), b"\x3a"), "INT64": b"\x52", "FP16": b"\x6a",
@@ -36,29 +34,31 @@ _PACKED_TAGS = {
 }  # fmt: skip
 
 
-def read_request(message: bytes, walk_from: int = WALK_FROM_BYTES) -> tuple[Any, Tensors]:
+def read_request(message: bytes, cut_from: int = CUT_FROM_BYTES) -> tuple[Any, Inputs]:
     """What is no tensor as a PredictRequest, and the inputs. Raises InvalidRequest with TensorFlow Serving's words."""
-    try:
-        if len(message) >= walk_from and (walked := _walk(message, _INPUTS_TAG)):
-            return PredictRequest.FromString(walked[0]), walked[1]
-        request = PredictRequest.FromString(message)
-    except DecodeError as error:
-        raise InvalidRequest("the message is no PredictRequest: it is cut short or no protobuf.") from error
-    return request, {name: from_proto(name, proto) for name, proto in request.inputs.items()}
+    told = parse_predict(message, cut_from)
+    return told.message, told.tensors()
 
 
-def read_response(message: bytes, walk_from: int = WALK_FROM_BYTES) -> tuple[Any, Tensors]:
+def read_response(message: bytes, cut_from: int = CUT_FROM_BYTES) -> tuple[Any, Tensors]:
     """What is no tensor as a PredictResponse, and the outputs. Raises InferenceFailed, NotSupported."""
     try:
-        if len(message) >= walk_from and (walked := _walk(message, _OUTPUTS_TAG)):
-            return PredictResponse.FromString(walked[0]), walked[1]
-        response = PredictResponse.FromString(message)
-        for name, proto in response.outputs.items():
+        if len(message) >= cut_from:
+            told = cut_predict(message, PredictResponse, _OUTPUTS)
+        else:
+            told = WirePredict(PredictResponse.FromString(message))
+        outputs = told.message.outputs
+        for name, proto in outputs.items():
             if datatype_of(proto.dtype) is None:
                 raise NotSupported(f"output {name!r} has TensorFlow's type {proto.dtype}, which KServe v2 has not.")
-        return response, {name: from_proto(name, proto) for name, proto in response.outputs.items()}
-    except (DecodeError, InvalidRequest) as error:
+        return told.message, {name: (datatype, decoded(one)) for name, (datatype, one) in told.of(outputs).items()}
+    except (DecodeError, Uncuttable, InvalidRequest) as error:
         raise InferenceFailed("the upstream's answer is no PredictResponse that can be read; see its log.") from error
+
+
+def decoded(tensor: Tensor | Encoded) -> Tensor:
+    """The values. Raises InvalidRequest."""
+    return tensor.decode() if isinstance(tensor, Encoded) else tensor
 
 
 def write_request(spec: Any, inputs: Sequence[tuple[str, str, Tensor]], outputs: Sequence[str]) -> list[wire.Part]:
@@ -78,76 +78,12 @@ def write_response(spec: Any, outputs: Sequence[tuple[str, str, Tensor]]) -> lis
     return parts
 
 
-def _walk(message: bytes, entries_tag: int) -> tuple[bytes, Tensors] | None:
-    """The message without its tensors, and the tensors as views; None when anything about it is odd."""
-    view, rest, tensors = memoryview(message), bytearray(), dict[str, tuple[str, Tensor]]()
-    try:
-        for tag, begin, value, end in wire.fields(message, 0, len(message)):
-            if tag != entries_tag:
-                rest += view[begin:end]
-                continue
-            name, at, until = _key_and_value(message, value, end)
-            if name in tensors:
-                return None
-            tensors[name] = _tensor(name, message, at, until)
-    except (wire.Odd, UnicodeDecodeError, InvalidRequest):
-        return None
-    return bytes(rest), tensors
-
-
-def _key_and_value(message: bytes, at: int, end: int) -> tuple[str, int, int]:
-    """Of a map's entry: the name, and where the TensorProto lies. Raises Odd."""
-    found: dict[int, tuple[int, int]] = {}
-    for tag, _, value, until in wire.fields(message, at, end):
-        if tag in found:
-            raise wire.Odd("a field twice")
-        found[tag] = value, until
-    if found.keys() != {_KEY_TAG, _VALUE_TAG}:
-        raise wire.Odd("not just a key and a value")
-    begin, until = found[_KEY_TAG]
-    return message[begin:until].decode(), *found[_VALUE_TAG]
-
-
-def _tensor(name: str, message: bytes, at: int, end: int) -> tuple[str, Tensor]:
-    """A TensorProto in place: a view where its values lie there as bytes, else protobuf's reading. Raises Odd."""
-    view, head = memoryview(message), bytearray()
-    content: tuple[int, memoryview] | None = None
-    for tag, begin, value, until in wire.fields(message, at, end):
-        if tag != _CONTENT_TAG and tag not in _OWN_BYTES:
-            head += view[begin:until]
-        elif content is not None:
-            raise wire.Odd("values twice")
-        else:
-            content = tag, view[value:until]
-    if content is None or len(head) > 1024:  # typed values: protobuf reads them
-        return from_proto(name, _proto(view[at:end]))
-    proto = _proto(head)
-    datatype, sizes = datatype_of(proto.dtype), [dim.size for dim in proto.tensor_shape.dim]
-    tag, raw = content
-    if datatype is None or datatype == BYTES or proto.tensor_shape.unknown_rank or proto.ByteSize() != len(head):
-        raise wire.Odd("no plain numbers")
-    sizes_known = check_declared(name, datatype, sizes)
-    is_whole = len(raw) == math.prod(sizes_known) * NUMPY[datatype].itemsize
-    if not is_whole or _OWN_BYTES.get(tag, datatype) != datatype:
-        raise wire.Odd("values that repeat or do not fit")
-    if tag == _BOOL_TAG and raw and np.frombuffer(raw, np.uint8).max() > 1:
-        raise wire.Odd("a truth of several bytes")
-    return datatype, np.frombuffer(raw, NUMPY[datatype]).reshape(sizes_known)
-
-
-def _proto(message: Any) -> Any:
-    try:
-        return TensorProto.FromString(bytes(message))
-    except DecodeError as error:
-        raise wire.Odd("no TensorProto") from error
-
-
 def _entry(tag: bytes, name: str, datatype: str, shape: Sequence[int], values: Sequence[wire.Part]) -> list[wire.Part]:
     """An entry of the map of tensors. Raises NotSupported."""
-    dims = b"".join(b"".join(wire.delimited(b"\x12", b"\x08" + wire.varint(size))) for size in shape)  # type: ignore[arg-type]
-    head = b"\x08" + wire.varint(data_type(datatype)) + b"\x12" + wire.varint(len(dims)) + dims
+    dims = b"".join(b"".join(wire.delimited(b"\x12", b"\x08" + packed_varint(size))) for size in shape)  # type: ignore[arg-type]
+    head = b"\x08" + packed_varint(data_type(datatype)) + b"\x12" + packed_varint(len(dims)) + dims
     key = name.encode()
-    return wire.delimited(tag, b"\x0a" + wire.varint(len(key)) + key, *wire.delimited(b"\x12", head, *values))
+    return wire.delimited(tag, b"\x0a" + packed_varint(len(key)) + key, *wire.delimited(b"\x12", head, *values))
 
 
 def _typed(datatype: str, tensor: Tensor) -> list[wire.Part]:

@@ -81,14 +81,14 @@ class Upstream:
             outer.release(scope)
         if isinstance(told, ServingError):
             raise told
-        return decoded(answer, told)
+        return answer_of(answer, told)
 
     def close(self) -> None:
         """End the connection; calls still on their way fail."""
         self._way.close()
 
 
-def decoded(kind: Any, message: bytes) -> Any:
+def answer_of(kind: Any, message: bytes) -> Any:
     """A message of the class `kind` that the upstream sent. Raises InferenceFailed."""
     try:
         return kind.FromString(message)

@@ -11,11 +11,12 @@ from tritonclient.grpc import service_pb2
 from atalaya_serving.bridge import v2_wire, wire
 from atalaya_serving.bridge.remembered import Remembered
 from atalaya_serving.bridge.remote import RemoteModel, RemoteModels, remote_version
+from atalaya_serving.bridge.tfs_wire import decoded
 from atalaya_serving.bridge.upstream import Upstream
 from atalaya_serving.dataplane import InferRequest
 from atalaya_serving.engines.base import DEFAULT_SIGNATURE, Signature, TensorSpec
 from atalaya_serving.errors import ModelNotFound, NotSupported, PreconditionFailed
-from atalaya_serving.repository import LifeState
+from atalaya_serving.model_state import LifeState
 from atalaya_serving.served import ServedVersion
 
 SERVICE = "/inference.GRPCInferenceService/"
@@ -119,7 +120,7 @@ class V2Dialect:
         """A ModelInferRequest. Raises PreconditionFailed with TensorFlow Serving's words."""
         if request.signature not in ("", DEFAULT_SIGNATURE):
             raise PreconditionFailed(f'Serving signature key "{request.signature}" not found.')
-        inputs = [(one.name, one.datatype, one.data) for one in request.inputs]
+        inputs = [(one.name, one.datatype, decoded(one.data)) for one in request.inputs]
         version = self._models.version_text(request.model, request.version)
         return v2_wire.write_request(request.model, version, inputs, request.outputs, request.id)
 

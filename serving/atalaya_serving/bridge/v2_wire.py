@@ -11,14 +11,16 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
 from atalaya_serving.bridge import wire
-from atalaya_serving.bridge.tfs_wire import Tensors
+from atalaya_serving.bridge.tfs_wire import Tensors, decoded
 from atalaya_serving.datatypes import BYTES, Tensor
-from atalaya_serving.errors import InferenceFailed, InvalidRequest
-from atalaya_serving.grpc_convert import RAW_OUTPUT_TAG, cut_raw_inputs, typed_tensor
+from atalaya_serving.errors import InferenceFailed, InvalidRequest, NotSupported
+from atalaya_serving.grpc_convert import typed_tensor
 from atalaya_serving.tensors import Buffer, from_raw, to_raw
+from atalaya_serving.wire import Cutter, Uncuttable
 
 CUT_FROM_BYTES = 16
-"""As tfs_wire.WALK_FROM_BYTES."""
+"""As tfs_wire.CUT_FROM_BYTES."""
+_RAW_OUTPUTS = frozenset({6})
 _RAW_INPUT, _RAW_OUTPUT = b"\x3a", b"\x32"
 
 
@@ -40,19 +42,26 @@ def write_response(head: Any, outputs: Sequence[tuple[str, str, Tensor]]) -> lis
 def read_response(message: bytes, cut_from: int = CUT_FROM_BYTES) -> tuple[Any, Tensors]:
     """What is no tensor as a ModelInferResponse, and the outputs in its order. Raises InferenceFailed."""
     try:
-        cut = cut_raw_inputs(message, RAW_OUTPUT_TAG) if len(message) >= cut_from else None
-        response = service_pb2.ModelInferResponse.FromString(message if cut is None else cut[0])
-        raw: Sequence[Buffer] = response.raw_output_contents if cut is None else cut[1]
+        response, raw = _cut_response(message, cut_from)
         if raw and len(raw) != len(response.outputs):
             raise InvalidRequest("it has not one raw content an output.")
         if not raw:  # a server may answer with typed contents, as OpenVINO Model Server does to typed requests
-            return response, {one.name: (one.datatype, typed_tensor(one).data) for one in response.outputs}
+            return response, {one.name: (one.datatype, decoded(typed_tensor(one).data)) for one in response.outputs}
         return response, {
             one.name: (one.datatype, from_raw(one.name, one.datatype, one.shape, data))
             for one, data in zip(response.outputs, raw, strict=True)
         }
-    except (DecodeError, InvalidRequest) as error:
+    except (DecodeError, InvalidRequest, NotSupported, Uncuttable) as error:
         raise InferenceFailed(f"the upstream's answer cannot be read ({error}); see its log.") from error
+
+
+def _cut_response(message: bytes, cut_from: int) -> tuple[Any, Sequence[Buffer]]:
+    """A ModelInferResponse, and its raw contents, which may be views of `message`."""
+    if len(message) < cut_from:
+        response = service_pb2.ModelInferResponse.FromString(message)
+        return response, response.raw_output_contents
+    cut = Cutter().cut(memoryview(message), _RAW_OUTPUTS)
+    return service_pb2.ModelInferResponse.FromString(bytes(cut.rest)), next(iter(cut.parts.values()), [])
 
 
 def _parts(head: Any, declared: Any, tensors: Sequence[tuple[str, str, Tensor]], tag: bytes) -> list[wire.Part]:

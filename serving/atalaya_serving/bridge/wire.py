@@ -1,75 +1,22 @@
-"""Protobuf's wire format, as far as tensors need it: walk a message without copying it, write one in a single join.
+"""Messages written in a single join, of parts that protobuf's wire format puts one behind the other.
 
 upb would copy a tensor into its arena and out again, on both sides of the bridge. Here the bytes of a tensor go from
 the message that came to the message that leaves as a view, copied once by `join`. Pure.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from atalaya_serving.datatypes import Tensor
 from atalaya_serving.tensors import Buffer
+from atalaya_serving.wire import packed_varint
 
 Part = Buffer | Tensor
 """What `join` takes: bytes, views, and contiguous arrays, whose bytes they are."""
-VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
-_FIXED = {FIXED64: 8, FIXED32: 4}
-
-
-class Odd(ValueError):
-    """Not made as one expects: protobuf's own parser shall judge it."""
-
-
-def fields(message: Buffer, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Each field between two positions: its tag, where it begins, where its value begins, where it ends. Raises Odd."""
-    while at < end:
-        begin = at
-        tag, at = read_varint(message, at, end)
-        kind = tag & 7
-        if kind == LENGTH:
-            length, at = read_varint(message, at, end)
-            value, at = at, at + length
-        elif kind == VARINT:
-            value = at
-            _, at = read_varint(message, at, end)
-        elif kind in _FIXED:
-            value, at = at, at + _FIXED[kind]
-        else:
-            raise Odd(f"wire type {kind}")
-        if at > end:
-            raise Odd("a field ends past its message")
-        yield tag, begin, value, at
-
-
-def read_varint(message: Buffer, at: int, end: int) -> tuple[int, int]:
-    """The number at `at`, and where it ends. Raises Odd."""
-    value = shift = 0
-    while at < end and shift < 64:
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise Odd("a number without an end")
-
-
-def varint(number: int) -> bytes:
-    """A number that is not negative, as it travels."""
-    if number < 0x80:
-        return bytes((number,))
-    made = bytearray()
-    while number > 0x7F:
-        made.append(number & 0x7F | 0x80)
-        number >>= 7
-    made.append(number)
-    return bytes(made)
 
 
 def delimited(tag: bytes, *parts: Part) -> list[Part]:
     """A field of these parts, behind its length."""
-    return [tag + varint(sum(map(size, parts))), *parts]
+    return [tag + packed_varint(sum(map(size, parts))), *parts]
 
 
 def size(part: Part) -> int:

@@ -1,8 +1,9 @@
 """The OpenVINO engine of the server: infer requests with preset input tensors, run by `start_async` and `wait`.
 
 Each input has one tensor a shape, set on the infer request once; a payload is copied into it. That takes a third of
-the caller's time of passing arrays in. Where rows are independent, a large batch runs in parts that stay in the
-processor's cache, in the size that was measured to be the fastest when the model was loaded.
+the caller's time of passing arrays in. A few shapes are kept, up to a bound of bytes. Where rows are independent, a
+large batch runs in parts that stay in the processor's cache, in the size that was measured to be the fastest when the
+model was loaded.
 """
 
 import time
@@ -22,6 +23,7 @@ from atalaya_serving.engines.openvino import (
     properties,
     read_model,
 )
+from atalaya_serving.engines.openvino_strings import StringPort
 from atalaya_serving.errors import InferenceFailed, ModelLoadFailed
 
 _DATATYPES = {
@@ -31,6 +33,8 @@ _DATATYPES = {
 }  # fmt: skip
 _PART_SIZES = (1, 2, 4, 8, 16)
 _TENSORS_KEPT = 8
+_BYTES_KEPT = 32 << 20
+"""Of input tensors, a slot."""
 
 
 class OpenVinoEngine:
@@ -85,8 +89,10 @@ class OpenVinoSlot:
         self._inputs = inputs
         self._datatypes = [spec.datatype for spec in outputs]
         self._kept: list[dict[tuple[int, ...], tuple[ov.Tensor, Tensor]]] = [{} for _ in inputs]
-        self._set: list[ov.Tensor | None] = [None] * len(inputs)
         self._views: list[Tensor | None] = [None] * len(inputs)
+        self._strings_in, self._strings_out = _string_ports(inputs), _string_ports(outputs)
+        self._passing: set[int] = set()
+        """Inputs whose tensor is too large to keep: it goes when the run is over."""
 
     def run(self, inputs: Sequence[Tensor], outputs: Sequence[int], signature: str = "") -> list[Tensor]:  # noqa: ARG002
         """See Slot.run; the answers are views until the next run. There is one signature only."""
@@ -95,8 +101,11 @@ class OpenVinoSlot:
             if 0 < self.part_rows < rows:
                 return self._run_in_parts(inputs, outputs, rows)
             return self._run_whole(inputs, outputs)
-        except RuntimeError as error:
+        except (RuntimeError, OverflowError) as error:
             raise InferenceFailed(f"OpenVINO failed on this request: {one_line(error)}.") from error
+        finally:
+            if self._passing:
+                self._let_go()
 
     def _run_whole(self, inputs: Sequence[Tensor], outputs: Sequence[int]) -> list[Tensor]:
         for index, given in enumerate(inputs):
@@ -124,25 +133,53 @@ class OpenVinoSlot:
         """Set the input tensor of this shape on the request, and give its memory; strings have none: None."""
         spec, kept = self._inputs[index], self._kept[index]
         if spec.datatype == BYTES:
-            self._request.set_input_tensor(index, _string_tensor(given))
+            self._request.set_input_tensor(index, self._strings_in[index].tensor(given))
+            self._note_size(index, sum(map(len, given.ravel().tolist())))
             return None
-        if given.shape not in kept:
-            while len(kept) >= _TENSORS_KEPT:
-                del kept[next(iter(kept))]
+        if given.shape in kept:
+            tensor, view = kept[given.shape]
+        else:
             tensor = ov.Tensor(getattr(ov.Type, _ELEMENT_TYPES[spec.datatype]), list(given.shape))
-            kept[given.shape] = (tensor, tensor.data.view(NUMPY[spec.datatype]))
-        tensor, view = kept[given.shape]
+            view = tensor.data.view(NUMPY[spec.datatype])
+            if self._note_size(index, tensor.byte_size):
+                self._make_room(tensor.byte_size)
+                kept[given.shape] = (tensor, view)
         self._request.set_input_tensor(index, tensor)
         self._views[index] = view
         return view
 
+    def _note_size(self, index: int, size: int) -> bool:
+        """Whether a tensor may be kept. Where nothing but one size fits the input, it may, whatever the size."""
+        if size > _BYTES_KEPT and -1 in self._inputs[index].shape:
+            self._passing.add(index)
+        return index not in self._passing
+
+    def _make_room(self, size: int) -> None:
+        """Forget tensors, the oldest of the input with the most shapes first, until one of `size` bytes fits."""
+        while any(self._kept) and (
+            max(map(len, self._kept)) >= _TENSORS_KEPT or self._kept_bytes() + size > _BYTES_KEPT
+        ):
+            fullest = max(self._kept, key=len)
+            del fullest[next(iter(fullest))]
+
+    def _kept_bytes(self) -> int:
+        return sum(tensor.byte_size for kept in self._kept for tensor, _ in kept.values())
+
+    def _let_go(self) -> None:
+        """Put the smallest possible tensor in the place of each that is too large to keep."""
+        for index in self._passing:
+            spec = self._inputs[index]
+            shape = [low if size == -1 else size for size, (low, _) in zip(spec.shape, spec.bounds, strict=True)]
+            self._request.set_input_tensor(index, ov.Tensor(getattr(ov.Type, _ELEMENT_TYPES[spec.datatype]), shape))
+            self._views[index] = None
+        for port in (*self._strings_in.values(), *self._strings_out.values()):
+            port.forget()
+        self._passing.clear()
+
     def _answer(self, index: int) -> Tensor:
-        tensor = self._request.get_output_tensor(index)
-        datatype = self._datatypes[index]
-        if datatype == BYTES and tensor.size == 0:  # its bytes_data is garbage, and reading it ends the process
-            return np.empty(tuple(tensor.shape), object)
+        tensor, datatype = self._request.get_output_tensor(index), self._datatypes[index]
         if datatype == BYTES:
-            return np.asarray(tensor.bytes_data).astype(object)
+            return self._strings_out[index].values(tensor)
         data: Tensor = tensor.data
         return data.view(NUMPY["BF16"]) if datatype == "BF16" else data
 
@@ -150,10 +187,8 @@ class OpenVinoSlot:
 _ELEMENT_TYPES = {datatype: element for element, datatype in _DATATYPES.items()}
 
 
-def _string_tensor(given: Tensor) -> ov.Tensor:
-    tensor = ov.Tensor(ov.Type.string, list(given.shape))
-    tensor.bytes_data = np.asarray(given, dtype=np.bytes_)
-    return tensor
+def _string_ports(specs: Sequence[TensorSpec]) -> dict[int, StringPort]:
+    return {index: StringPort(len(spec.shape)) for index, spec in enumerate(specs) if spec.datatype == BYTES}
 
 
 def _spec(port: ov.ConstOutput, fallback: str) -> TensorSpec:

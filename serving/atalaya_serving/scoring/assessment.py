@@ -18,6 +18,7 @@ import numpy.typing as npt
 from atalaya_serving.scoring.counts import Count, count_damaged
 from atalaya_serving.scoring.digests import assessment_id, file_digest
 from atalaya_serving.scoring.environment import machine
+from atalaya_serving.scoring.errors import AreaMissesScene
 from atalaya_serving.scoring.grid import chunks
 from atalaya_serving.scoring.models import ModelChoice, OpenModel, find_manifest, open_model
 from atalaya_serving.scoring.overview import OverviewBuilder, has_overview, prepare
@@ -43,10 +44,12 @@ class AssessRequest:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: tiles done of all, tiles a second of this run, and seconds to go (None: not known yet)."""
+    """How far a run is: tiles done of all, of which `resumed` were there before; tiles a second of this run alone, and
+    seconds to go (None: not known yet)."""
 
     done: int
     total: int
+    resumed: int
     tiles_per_second: float
     eta_seconds: float | None
 
@@ -61,12 +64,21 @@ class AssessResult:
     resumed: int
     load_seconds: float
     seconds: float
-    warnings: tuple[str, ...]
+
+    @property
+    def new_tiles(self) -> int:
+        """Tiles that were left to this run."""
+        return self.assessment.tiles_total - self.resumed
 
     @property
     def tiles_per_second(self) -> float:
         """Tiles of this run over its seconds."""
-        return (self.assessment.tiles_total - self.resumed) / max(self.seconds, 1e-9)
+        return self.new_tiles / max(self.seconds, 1e-9)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before the map is believed; kept with the assessment."""
+        return self.assessment.warnings
 
 
 Tell = Callable[[Progress], None]
@@ -86,7 +98,7 @@ def assess_with(
     with ThreadPoolExecutor(1) as beside:
         digest = beside.submit(file_digest, request.scene.path)
         plan = plan or plan_scene(request.scene, model.manifest)
-        scene = scene_record(plan.read.scene, digest.result())
+        scene = scene_record(plan.read.scene, digest.result(), plan.read.grid.geometry.meridian)
     store.put_scene(scene)
     assessment = store.begin(assessment_record(request.scene, plan, model.manifest, scene))
     environment = store.put_environment(environment_of(model.predictor.engine))
@@ -101,6 +113,11 @@ def assess_with(
         _close_stopped(store, assessment, error)
         raise
     store.end(assessment.id, "complete")
+    if not count.n and request.scene.area is not None:
+        raise AreaMissesScene(
+            f"no tile of {request.scene.path} in {request.scene.area} could be assessed "
+            f"({words(reasons(told))}); choose an area where the scene has pixels."
+        )
     return AssessResult(
         assessment=store.assessment(assessment.id),
         count=count,
@@ -108,7 +125,6 @@ def assess_with(
         resumed=assessment.tiles_done,
         load_seconds=model.load_seconds,
         seconds=time.perf_counter() - start,
-        warnings=plan.warnings,
     )
 
 
@@ -129,6 +145,11 @@ def count_tiles(probability: npt.NDArray[np.float64], manifest: Manifest) -> Cou
 def reasons(reason: npt.NDArray[np.str_]) -> dict[str, int]:
     """How many tiles were not assessed, by reason."""
     return dict(Counter(reason[reason != ""].tolist()).most_common())
+
+
+def words(not_assessed: dict[str, int]) -> str:
+    """Reasons and their counts in one line."""
+    return ", ".join(f"{number:,} {reason}" for reason, number in not_assessed.items())
 
 
 def environment_of(engine: Engine) -> Environment:
@@ -213,7 +234,7 @@ class _Teller:
             return
         rate = (self.done - self._before) / max(self._told - self._start, 1e-9)
         left = (self._total - self.done) / rate if rate else None
-        self._tell(Progress(self.done, self._total, rate, left))
+        self._tell(Progress(self.done, self._total, self._before, rate, left))
 
 
 def _close_stopped(store: Store, assessment: Assessment, error: BaseException) -> None:

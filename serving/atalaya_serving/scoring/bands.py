@@ -17,6 +17,7 @@ from atalaya_serving.scoring.errors import SceneUnmappable
 LUMA = (0.299, 0.587, 0.114)
 _PIECE_PIXELS = 1 << 17
 _LARGEST_LABEL = 31
+_NO_BRIGHTNESS = 1e30
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ def plan_bands(
         guess = "no band is named by colour; the three are taken as red, green, blue (name others with --bands)"
         return _plan(tuple(unnamed), wanted, f"{name}: {guess}")
     raise SceneUnmappable(
-        f"{name} has bands ({', '.join(colours)}) that cannot be mapped to {', '.join(wanted)}; say which to use with "
-        "--bands R,G,B or --bands GREY."
+        f"{name} has bands ({', '.join(colours)}) that cannot be mapped to {', '.join(wanted)}; say which to use by "
+        "number, as --bands 3,2,1 (red, green, blue) or --bands 1 (grey)."
     )
 
 
@@ -75,6 +76,12 @@ def refuse_dtype(dtype: str, name: str) -> None:
     """Raise SceneUnmappable for values that have no brightness."""
     if dtype.startswith("complex"):
         raise SceneUnmappable(f"{name} holds complex numbers ({dtype}); make an amplitude image of it first.")
+
+
+def known_floats(data: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which pixels of float bands [b, …] are values in all of them: not NaN, not infinite, and not the largest numbers
+    that there are, which programs write for missing ones (-3.4e38)."""
+    return np.asarray((np.abs(data) < _NO_BRIGHTNESS).all(axis=0))
 
 
 def looks_like_labels(values: npt.NDArray[Any]) -> bool:
@@ -117,8 +124,9 @@ def to_bytes(data: npt.NDArray[Any], plan: BandPlan, stretch: tuple[float, float
         offset = wide(0.5 - low * factor * sum(weights))
         for start in range(0, data.shape[1], rows):
             piece = data[:, start : start + rows]
-            total = _mixed([piece[band] for band in bands], scaled, wide)
-            total += offset
+            with np.errstate(over="ignore", invalid="ignore"):  # of values that are not valid
+                total = _mixed([piece[band] for band in bands], scaled, wide)
+                total += offset
             if data.dtype.kind == "f":
                 total[~np.isfinite(total)] = 0
             np.clip(total, 0, 255, out=total)

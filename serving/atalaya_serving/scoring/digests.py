@@ -9,7 +9,7 @@ from typing import Any
 from atalaya_serving.scoring.errors import SceneUnreadable
 
 # Raised when the same inputs would give other rows: other tiling, resampling, fill or stretch.
-METHOD = 1
+METHOD = 2
 _PIECE_BYTES = 1 << 22
 
 

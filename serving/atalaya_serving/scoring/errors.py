@@ -4,9 +4,11 @@ AtalayaError
 ├── SceneError                   the scene cannot be assessed
 │   ├── SceneUnreadable          missing, not a TIFF, damaged or cut short
 │   ├── SceneUnplaced            no coordinate reference system, or no georeference
+│   ├── SceneUnfit               its pixels are too large or too small for the model, or it has too many tiles
 │   └── SceneUnmappable          its bands or values cannot be brought to what the model takes
 ├── ScenePixelsUnavailable       the scene's file moved or changed since it was assessed
 ├── AreaUnreadable               the area or the mask cannot be used
+├── AreaMissesScene              the area leaves nothing of the scene to assess
 ├── OutputUnwritable             no room, no permission, no folder: the rows are safe in the store, so run it again
 └── (UsageError)
     ├── OutputExists             there is a file already, and no --overwrite
@@ -28,6 +30,10 @@ class SceneUnplaced(SceneError):
     """Nothing says where on Earth the pixels lie."""
 
 
+class SceneUnfit(SceneError):
+    """The pixels are too large or too small for the model, or there are too many tiles."""
+
+
 class SceneUnmappable(SceneError):
     """The bands or values cannot be brought to what the model takes."""
 
@@ -38,6 +44,10 @@ class ScenePixelsUnavailable(AtalayaError):
 
 class AreaUnreadable(AtalayaError):
     """An area or a mask cannot be used."""
+
+
+class AreaMissesScene(AtalayaError):
+    """The area leaves nothing of the scene to assess."""
 
 
 class OutputUnwritable(AtalayaError):

@@ -4,26 +4,28 @@ Polygons come as GeoJSON, GeoPackage or shapefile and are burnt where a pixel's 
 pixel that is neither 0 nor nodata is inside.
 """
 
-import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import shapely
+import shapely.affinity
 from affine import Affine
 from pyproj import CRS
+from pyproj.exceptions import ProjError
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.features import rasterize
-from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from atalaya_serving.scoring.errors import AreaUnreadable, SceneUnreadable
-from atalaya_serving.scoring.grid import Grid
-from atalaya_serving.scoring.scene import opened
+from atalaya_serving.scoring.grid import Grid, Placement, bounds_wgs84, turns
+from atalaya_serving.scoring.polygons import Extent, grid_outlines, read_polygons
+from atalaya_serving.scoring.scene import is_tiff, opened
+from atalaya_serving.scoring.views import Sampling, View
 
 Inside = npt.NDArray[np.bool_]
 
@@ -38,8 +40,23 @@ class PixelBox:
     height: int
 
 
+@dataclass(frozen=True)
+class Fit:
+    """How a region lies to the grid: its own `extent` in degrees (west, south, east, north); the rectangle of the grid
+    that it may touch, or None; the share of its polygons' area beyond the grid; the share of the grid that a raster
+    knows of; and a sentence about what was mended."""
+
+    extent: Extent
+    touched: PixelBox | None
+    outside: float
+    covered: float
+    mended: str = ""
+
+
 class Region(Protocol):
     """Tells which pixels of a rectangle lie inside. One a thread; `close` lets go of its file."""
+
+    fit: Fit
 
     def inside(self, box: PixelBox) -> Inside:
         """Bool [height, width]."""
@@ -52,27 +69,33 @@ class Region(Protocol):
 
 def open_region(path: Path, grid: Grid) -> Region:
     """Polygons or a raster by what the file holds. Raises AreaUnreadable."""
-    try:
-        with opened(path):
-            pass
-    except SceneUnreadable as error:
-        if not path.exists():
-            raise AreaUnreadable(f"{path} does not exist; check the path of --area or --mask.") from error
+    if not path.exists():
+        raise AreaUnreadable(f"{path} does not exist; check the path of --area or --mask.")
+    if not is_tiff(path):
         return PolygonRegion(path, grid)
-    return RasterRegion(path, grid)
+    try:
+        return RasterRegion(path, grid)
+    except SceneUnreadable as error:
+        raise AreaUnreadable(str(error)) from error
 
 
 class PolygonRegion:
-    """Polygons, in the grid's coordinate system; only those that touch a rectangle are burnt into it."""
+    """Polygons, in the grid's pixels; only those that touch a rectangle are burnt into it."""
 
     def __init__(self, path: Path, grid: Grid) -> None:
-        shapes = _polygons(path, grid.geometry.crs)
-        to_pixel = ~Affine(*grid.geometry.transform)
-        matrix = [to_pixel.a, to_pixel.b, to_pixel.d, to_pixel.e, to_pixel.c, to_pixel.f]
-        self._shapes = shapely.transform(
-            shapes, lambda xy: xy @ np.array([[matrix[0], matrix[2]], [matrix[1], matrix[3]]]) + matrix[4:]
+        found = read_polygons(path, grid)
+        self._shapes = found.shapes
+        self._tree = shapely.STRtree(found.shapes)
+        frame = shapely.box(0, 0, grid.width, grid.height)
+        met = found.shapes[self._tree.query(frame, predicate="intersects")]
+        touched = _box_around(shapely.total_bounds(met), grid) if len(met) else None
+        mended = (
+            f"{path}: {found.mended} of its {found.count} polygon(s) cross themselves; what they enclose is taken, "
+            "which may not be what was meant"
+            if found.mended
+            else ""
         )
-        self._tree = shapely.STRtree(self._shapes)
+        self.fit = Fit(found.extent, touched, found.outside, 1.0, mended)
 
     def inside(self, box: PixelBox) -> Inside:
         """Burn the polygons that touch the rectangle."""
@@ -102,23 +125,23 @@ class RasterRegion:
             raise AreaUnreadable(
                 f"{path} has no coordinate reference system; name it with gdal_edit.py -a_srs EPSG:CODE."
             )
-        self._view = self._stack.enter_context(
-            WarpedVRT(
-                dataset,
-                crs=grid.geometry.crs,
-                transform=Affine(*grid.geometry.transform),
-                width=grid.width,
-                height=grid.height,
-                resampling=Resampling.nearest,
-                add_alpha=dataset.nodata is None,
-            )
-        )
+        place = Placement(dataset.width, dataset.height, dataset.crs.to_wkt(), tuple(dataset.transform)[:6])
+        try:
+            self.fit = _fit(place, grid)
+            turned = turns(place)
+        except ProjError as error:
+            self._stack.close()
+            raise AreaUnreadable(
+                f"{path} lies where its coordinate system cannot be turned into degrees; check its transform and CRS."
+            ) from error
+        sampling = Sampling(Resampling.nearest, dataset.nodata, dataset.nodata is None)
+        self._view = self._stack.enter_context(View(dataset, grid, turned, sampling))
 
     def inside(self, box: PixelBox) -> Inside:
         """Read the rectangle; what the raster does not cover is outside."""
         window = Window(box.x, box.y, box.width, box.height)
         try:
-            values = self._view.read(1, window=window)
+            values = self._view.read([1], window=window)[0]
             known = self._view.dataset_mask(window=window) > 0
         except RasterioError as error:
             raise AreaUnreadable(f"{self._path} cannot be read ({error}); copy or make it again.") from error
@@ -129,34 +152,22 @@ class RasterRegion:
         self._stack.close()
 
 
-def _polygons(path: Path, crs: str) -> npt.NDArray[Any]:
-    """The polygons of a file in `crs`, mended where they cross themselves. Raises AreaUnreadable."""
-    import geopandas
-    from pyogrio.errors import DataLayerError, DataSourceError
-    from pyproj.exceptions import ProjError
+def _fit(place: Placement, grid: Grid) -> Fit:
+    """How a raster lies to the grid, seen in the raster's pixels: near the grid they are what they seem."""
+    extent = bounds_wgs84(place)
+    to_pixel = ~Affine(*place.transform)
+    matrix = [to_pixel.a, to_pixel.b, to_pixel.d, to_pixel.e, to_pixel.c, to_pixel.f]
+    raster = shapely.box(0, 0, place.width, place.height)
+    try:
+        outlines = [shapely.affinity.affine_transform(each, matrix) for each in grid_outlines(grid, CRS(place.crs))]
+    except ProjError:
+        return Fit(extent, None, 1.0, 0.0)  # too far off
+    covered = sum(each.intersection(raster).area for each in outlines) / outlines[0].area
+    touched = PixelBox(0, 0, grid.width, grid.height) if covered else None
+    return Fit(extent, touched, 0.0, min(1.0, covered))
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "more than one layer": the first is read, as the docs say
-            frame = geopandas.read_file(path, columns=[])
-    except (DataSourceError, DataLayerError, OSError, ValueError) as error:
-        told = " ".join(str(error).split())
-        raise AreaUnreadable(
-            f"{path} is neither polygons (GeoJSON, GeoPackage, shapefile) nor a GeoTIFF ({told}); give one of these."
-        ) from error
-    if not isinstance(frame, geopandas.GeoDataFrame):
-        raise AreaUnreadable(f"{path} has no geometry; give polygons.")
-    if frame.crs is None:
-        raise AreaUnreadable(f"{path} names no coordinate reference system; write it with one (GeoJSON is WGS 84).")
-    shapes = frame.geometry.dropna().to_numpy()
-    shapes = shapes[~shapely.is_empty(shapes)]
-    kinds = set(shapely.get_type_id(shapes).tolist())
-    if not len(shapes) or not kinds <= {3, 6}:
-        what = "no shapes" if not len(shapes) else "shapes that are no polygons"
-        raise AreaUnreadable(f"{path} has {what}; an area or a mask is made of polygons.")
-    try:
-        moved = frame.geometry.dropna().to_crs(CRS.from_wkt(crs)).to_numpy()
-    except ProjError as error:
-        raise AreaUnreadable(f"{path} cannot be brought to the scene ({error}); check its coordinates.") from error
-    moved = moved[shapely.is_valid_input(moved) & ~shapely.is_empty(moved)]
-    return np.asarray(shapely.make_valid(moved))
+
+def _box_around(bounds: npt.NDArray[np.float64], grid: Grid) -> PixelBox:
+    west, north, east, south = bounds
+    x, y = max(0, int(west)), max(0, int(north))
+    return PixelBox(x, y, min(grid.width, int(east) + 1) - x, min(grid.height, int(south) + 1) - y)

@@ -4,6 +4,7 @@ What can be refused is refused before any work: an unknown suffix, a file that e
 a disk with no room. A file comes to its place by rename, whole or not at all.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,11 +17,12 @@ from uuid import uuid4
 import numpy as np
 
 from atalaya_serving.scoring.errors import OutputExists, OutputUnknown, OutputUnwritable
-from atalaya_serving.store import Assessment, Environment, Store, TileTable
+from atalaya_serving.store import Assessment, Environment, Scene, Store, TileTable
 
 Footprints = Literal["scene", "wgs84"]
 # Measured: GeoJSON 400 bytes a tile, GeoPackage 330, CSV 400, GeoParquet 40.
 _BYTES_A_TILE = {".parquet": 100, ".gpkg": 500, ".geojson": 900, ".csv": 700}
+_MULTIPOLYGON = 6
 _STATES = np.array(["not_assessed", "not_damaged", "damaged"])
 
 
@@ -37,8 +39,7 @@ class Output:
 def check_output(output: Output, tiles: int = 0) -> None:
     """Refuse what would fail at the end. Raises OutputUnknown, OutputExists, OutputUnwritable."""
     path, folder = output.path, output.path.parent
-    if path.suffix.lower() not in _BYTES_A_TILE:
-        raise OutputUnknown(f"{path} has no suffix that names a format; end it in {', '.join(_BYTES_A_TILE)}.")
+    _refuse_unknown(path)
     if path.is_dir():
         raise OutputUnwritable(f"{path} is a folder; name a file.")
     if path.exists() and not output.overwrite:
@@ -60,40 +61,45 @@ def check_output(output: Output, tiles: int = 0) -> None:
         )
 
 
+def _refuse_unknown(path: Path) -> None:
+    suffix, known = path.suffix.lower(), ", ".join(_BYTES_A_TILE)
+    if not suffix:
+        raise OutputUnknown(f"{path} has no suffix to tell its format by; end it in one of {known}.")
+    if suffix not in _BYTES_A_TILE:
+        raise OutputUnknown(f"{path} ends in {path.suffix}, a format that is not written; end it in one of {known}.")
+
+
 def write_output(store: Store, ids: Sequence[str], output: Output) -> int:
     """Write the rows of some assessments into one file; returns how many. Raises OutputUnwritable."""
     check_output(output)
-    environments = store.environments()
-    crs = _crs(store, ids, output)
-    frames = [_frame(store.assessment(each), store.tiles(each), environments, crs) for each in ids]
     import pandas
 
+    environments = store.environments()
+    found = [store.assessment(each) for each in ids]
+    scenes = [store.scene(each.scene_digest) for each in found]
+    places = [None if _in_degrees(scenes, output) else scene for scene in scenes]
+    frames = [_frame(each, store.tiles(each.id), environments, at) for each, at in zip(found, places, strict=True)]
+
     frame = frames[0] if len(frames) == 1 else pandas.concat(frames, ignore_index=True)
+    frame.attrs = {"warnings": list(dict.fromkeys(warning for each in found for warning in each.warnings))}
     with _in_place(output) as temporary:
         _WRITERS[output.path.suffix.lower()](frame, temporary)
     return len(frame)
 
 
-def _crs(store: Store, ids: Sequence[str], output: Output) -> str:
-    """The scenes' own coordinate system where they share one and the format may have it, else WGS 84."""
-    own = {store.scene(store.assessment(each).scene_digest).crs for each in ids}
-    if output.footprints == "wgs84" or len(own) > 1 or output.path.suffix.lower() in {".geojson", ".csv"}:
-        return "EPSG:4326"
-    return own.pop()
+def _in_degrees(scenes: Sequence[Scene], output: Output) -> bool:
+    """Whether footprints are in WGS 84: the scenes' own coordinates need one system and a format that may have it."""
+    several = len({scene.crs for scene in scenes}) > 1
+    return output.footprints == "wgs84" or several or output.path.suffix.lower() in {".geojson", ".csv"}
 
 
-def _frame(assessment: Assessment, table: TileTable, environments: dict[int, Environment], crs: str) -> Any:
-    """One row a tile, with its footprint in `crs`."""
+def _frame(assessment: Assessment, table: TileTable, environments: dict[int, Environment], scene: Scene | None) -> Any:
+    """One row a tile, with its footprint in the scene's coordinates, or in degrees without a scene."""
     import geopandas
     import pandas
-    import shapely
-    from pyproj import Transformer
 
-    grid = assessment.grid
-    corners = grid.corners(table.row, table.col)
-    if crs != grid.crs:
-        x, y = Transformer.from_crs(grid.crs, crs, always_xy=True).transform(corners[..., 0], corners[..., 1])
-        corners = np.stack([x, y], axis=-1)
+    from atalaya_serving.scoring.footprints import as_the_scene, in_degrees
+
     known = table.state > 0
     told = {name: [getattr(environments[key], name) for key in environments] for name in _ENGINE}
     place = np.searchsorted(np.array(sorted(environments)), table.environment)
@@ -119,38 +125,48 @@ def _frame(assessment: Assessment, table: TileTable, environments: dict[int, Env
         "partial": assessment.state != "complete",
     }
     frame = pandas.DataFrame(columns, index=range(len(table)))
-    return geopandas.GeoDataFrame(frame, geometry=shapely.polygons(corners), crs=crs)
+    shapes = in_degrees(table) if scene is None else as_the_scene(table, scene)
+    return geopandas.GeoDataFrame(frame, geometry=shapes, crs="EPSG:4326" if scene is None else scene.crs)
 
 
 _ENGINE = ("engine", "engine_version", "precision", "protocol")
 
 
 def _write_parquet(frame: Any, path: Path) -> None:
-    frame.to_parquet(path, index=False)
+    frame.to_parquet(path, index=False)  # the warnings go along, as the frame's attributes
 
 
 def _write_geopackage(frame: Any, path: Path) -> None:
     import pyogrio
 
-    pyogrio.write_dataframe(frame, path, driver="GPKG", layer="tiles")
+    warnings = frame.attrs["warnings"]
+    told = {"layer_metadata": {"warnings": "\n".join(warnings)}} if warnings else {}
+    pyogrio.write_dataframe(frame, path, driver="GPKG", layer="tiles", **told)
     _refuse_fewer(frame, path)
 
 
 def _write_geojson(frame: Any, path: Path) -> None:
     import pyogrio
 
-    pyogrio.write_dataframe(frame, path, driver="GeoJSON", layer="tiles", RFC7946="YES")
+    # How GDAL takes members of the collection itself.
+    told = {"NATIVE_DATA": json.dumps(frame.attrs | {"type": "FeatureCollection"})}
+    told["NATIVE_MEDIA_TYPE"] = "application/vnd.geo+json"
+    pyogrio.write_dataframe(frame, path, driver="GeoJSON", layer="tiles", RFC7946="YES", **told)
     _refuse_fewer(frame, path)
 
 
 def _write_csv(frame: Any, path: Path) -> None:
     import shapely
 
-    centre = shapely.centroid(frame.geometry.to_numpy())
+    shapes = frame.geometry.to_numpy()
+    centre = shapely.centroid(shapes)
+    # Of a tile in two parts, the middle of the larger: between them lies half the Earth.
+    torn = shapely.get_type_id(shapes) == _MULTIPOLYGON
+    centre[torn] = [shapely.centroid(max(shape.geoms, key=shapely.area)) for shape in shapes[torn]]
     flat = frame.drop(columns="geometry").assign(
         lon=shapely.get_x(centre).round(8),
         lat=shapely.get_y(centre).round(8),
-        footprint=shapely.to_wkt(frame.geometry.to_numpy(), rounding_precision=8),
+        footprint=shapely.to_wkt(shapes, rounding_precision=8),
     )
     flat.to_csv(path, index=False)
 
@@ -192,5 +208,6 @@ def _in_place(output: Output) -> Iterator[Path]:
             "the rows are safe in the store."
         ) from error
     finally:
-        for left in path.parent.glob(f"{temporary.name}*"):
-            left.unlink(missing_ok=True)
+        for left in path.parent.iterdir():  # drivers leave more: a journal, a part
+            if left.name.startswith(temporary.name):
+                left.unlink(missing_ok=True)

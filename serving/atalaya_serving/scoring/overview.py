@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
-from pyproj import Transformer
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.warp import reproject
@@ -22,12 +21,16 @@ from rasterio.warp import reproject
 from atalaya_serving.scoring.errors import OutputUnwritable
 from atalaya_serving.scoring.grid import Grid, Placement, outline
 from atalaya_serving.scoring.tiles import ChunkTiles
+from atalaya_serving.store.records import GridGeometry
 
 IMAGE, PLACE = "overview.png", "overview.json"
 # Enough for a map's background; writing the picture is then 2% of the work of a scene of 16,384 pixels a side.
 LONGEST_SIDE = 1536
-_WEB_MERCATOR = "EPSG:3857"
+# EPSG:3857 with its middle where it is wanted.
+_WEB_MERCATOR = "+proj=merc +a=6378137 +b=6378137 +lon_0={meridian} +nadgrids=@null +no_defs +type=crs"
+_RADIUS_M = 6378137.0
 _MERCATOR_LIMIT_M = 20037508.342789244
+_LEAST_M = 1e-3
 
 
 class OverviewBuilder:
@@ -56,7 +59,7 @@ class OverviewBuilder:
     def write(self, folder: Path) -> None:
         """Warp what was gathered and write both files. Raises OutputUnwritable."""
         transform = Affine(*self._grid.geometry.transform) @ Affine.scale(self._step)
-        image, place = _mercator(self._pixels, self._alpha, self._grid.geometry.crs, transform)
+        image, place = _mercator(self._pixels, self._alpha, self._grid.geometry, transform)
         with _told(folder):
             _write_png(folder / IMAGE, image)
             text = json.dumps({"bounds": place, "width": image.shape[2], "height": image.shape[1]})
@@ -93,13 +96,15 @@ def has_overview(folder: Path) -> bool:
 
 
 def _mercator(
-    pixels: npt.NDArray[np.uint8], alpha: npt.NDArray[np.uint8], crs: str, transform: Affine
+    pixels: npt.NDArray[np.uint8], alpha: npt.NDArray[np.uint8], geometry: GridGeometry, transform: Affine
 ) -> tuple[npt.NDArray[np.uint8], list[float]]:
-    """The bands and alpha [c + 1, h, w] in Web Mercator, and west, south, east, north in degrees."""
+    """The bands and alpha [c + 1, h, w] in Web Mercator around the grid's meridian, and west, south, east, north in
+    degrees, in one piece: past 180 for a grid across the antimeridian."""
     high, wide = alpha.shape
-    x, y = outline(Placement(wide, high, crs, tuple(transform)[:6]), _WEB_MERCATOR)
-    x = np.clip(x, -_MERCATOR_LIMIT_M, _MERCATOR_LIMIT_M)
-    west, north, across, down = x.min(), y.max(), np.ptp(x), np.ptp(y)
+    mercator = _WEB_MERCATOR.format(meridian=geometry.meridian)
+    x, y = outline(Placement(wide, high, geometry.crs, tuple(transform)[:6]), mercator)
+    x, y = (np.clip(each, -_MERCATOR_LIMIT_M, _MERCATOR_LIMIT_M) for each in (x, y))
+    west, north, across, down = x.min(), y.max(), max(np.ptp(x), _LEAST_M), max(np.ptp(y), _LEAST_M)
     resolution = max(across, down) / max(high, wide)
     width, height = max(1, round(across / resolution)), max(1, round(down / resolution))
     placed = Affine(across / width, 0, west, 0, -down / height, north)
@@ -111,14 +116,14 @@ def _mercator(
                 np.ascontiguousarray(source),
                 target,
                 src_transform=transform,
-                src_crs=crs,
+                src_crs=geometry.crs,
                 dst_transform=placed,
-                dst_crs=_WEB_MERCATOR,
+                dst_crs=mercator,
                 resampling=Resampling.nearest,
             )
-    to_degrees = Transformer.from_crs(_WEB_MERCATOR, "EPSG:4326", always_xy=True)
-    lon, lat = to_degrees.transform([west, west + across], [north - down, north])
-    return image, [lon[0], lat[0], lon[1], lat[1]]
+    lon = np.degrees(np.array([west, west + across]) / _RADIUS_M) + geometry.meridian
+    lat = np.degrees(np.arctan(np.sinh(np.array([north - down, north]) / _RADIUS_M)))
+    return image, [float(lon[0]), float(lat[0]), float(lon[1]), float(lat[1])]
 
 
 def _write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:

@@ -21,7 +21,6 @@ from atalaya_serving.scoring.overview import OverviewBuilder
 from atalaya_serving.scoring.predictors import Answer, Predictor, Slot
 from atalaya_serving.scoring.tiles import ChunkTiles, ReadPlan, TileReader
 from atalaya_serving.store.records import TileRows, TileState
-from atalaya_spec.errors import AtalayaError
 
 _COMMIT_ROWS = 8192
 _COMMIT_SECONDS = 0.25
@@ -95,7 +94,7 @@ class Pipeline:
     def _guarded(self, part: Callable[[], None]) -> None:
         try:
             part()
-        except (AtalayaError, MemoryError, OSError, RuntimeError, ValueError) as error:
+        except BaseException as error:  # noqa: BLE001 - a thread's outermost edge: `run` raises it, or would wait forever
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:

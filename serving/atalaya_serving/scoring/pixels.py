@@ -38,9 +38,12 @@ def tile_pixels(scene: Scene, assessment: Assessment, row: int, col: int) -> npt
 def _plan(path: Path, assessment: Assessment) -> ReadPlan:
     told = assessment.parameters
     file = open_scene(path)
+    grid = plan_grid(file.placement, told["tile_size_px"], told["gsd_m"], str(path))
+    if grid.geometry.transform != assessment.grid.transform:
+        raise ScenePixelsUnavailable(f"{path} was tiled in another way then; assess it again to see its tiles.")
     return ReadPlan(
         scene=file,
-        grid=plan_grid(file.placement, told["tile_size_px"], told["gsd_m"], str(path)),
+        grid=grid,
         bands=plan_bands(file.colours, told["model_bands"], told["bands"], str(path)),
         stretch=assessment.stretch,
         min_valid_share=told["min_valid_share"],

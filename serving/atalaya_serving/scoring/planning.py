@@ -13,10 +13,12 @@ from typing import Any
 from atalaya_serving.scoring.bands import plan_bands
 from atalaya_serving.scoring.digests import assessment_id, file_digest
 from atalaya_serving.scoring.errors import AreaUnreadable, SceneUnreadable
-from atalaya_serving.scoring.grid import bounds_wgs84, plan_grid
-from atalaya_serving.scoring.masks import open_region
-from atalaya_serving.scoring.scene import SceneFile, file_size, open_scene, plan_stretch
+from atalaya_serving.scoring.grid import Grid, bounds_wgs84, plan_grid
+from atalaya_serving.scoring.limits import refuse_extent, refuse_pixels
+from atalaya_serving.scoring.regions import check_area, check_mask
+from atalaya_serving.scoring.scene import SceneFile, file_size, open_scene, sidecar_warnings
 from atalaya_serving.scoring.tiles import ReadPlan
+from atalaya_serving.scoring.values import plan_stretch, sample, value_warnings
 from atalaya_serving.store.records import Assessment, Scene
 from atalaya_spec.manifest import Manifest
 
@@ -44,15 +46,20 @@ class Plan:
 
 
 def plan_scene(choice: SceneChoice, manifest: Manifest) -> Plan:
-    """Look at the scene's header and a sample of its pixels. Raises SceneError, AreaUnreadable."""
+    """Look at the scene's header and a sample of its pixels. Raises SceneError, AreaUnreadable, AreaMissesScene."""
     scene = open_scene(choice.path)
     told = manifest.input
     bands = plan_bands(scene.colours, told.bands, choice.bands, str(scene.path))
-    grid = plan_grid(scene.placement, told.tile_size_px, told.gsd_m, str(scene.path))
-    for path in filter(None, (choice.area, choice.mask)):
-        open_region(path, grid).close()
-    stretch = plan_stretch(scene, bands, told.stretch_percentiles, choice.scale)
+    grid = _grid(scene, manifest)
     warnings = [bands.warning] if bands.warning else []
+    warnings += sidecar_warnings(scene.path)
+    if choice.area is not None:
+        warnings += check_area(choice.area, scene, grid, manifest.output.min_valid_share)
+    if choice.mask is not None:
+        warnings += check_mask(choice.mask, scene, grid)
+    values = sample(scene, bands)
+    stretch = plan_stretch(scene, values, told.stretch_percentiles, choice.scale)
+    warnings += value_warnings(scene, values)
     if grid.source_gsd_m > told.gsd_m * _COARSER and grid.geometry.warped:
         warnings.append(
             f"{scene.path} has {grid.source_gsd_m:.2f} m a pixel and {manifest.name} was trained on {told.gsd_m:g} m: "
@@ -60,6 +67,14 @@ def plan_scene(choice: SceneChoice, manifest: Manifest) -> Plan:
         )
     read = ReadPlan(scene, grid, bands, stretch, manifest.output.min_valid_share, choice.area, choice.mask)
     return Plan(read, parameters(choice, manifest), tuple(warnings))
+
+
+def _grid(scene: SceneFile, manifest: Manifest) -> Grid:
+    told, name = manifest.input, str(scene.path)
+    refuse_pixels(scene.placement, told.tile_size_px, told.gsd_m, name)
+    grid = plan_grid(scene.placement, told.tile_size_px, told.gsd_m, name)
+    refuse_extent(scene.placement, grid, told.gsd_m, manifest.output.min_valid_share, name)
+    return grid
 
 
 def parameters(choice: SceneChoice, manifest: Manifest) -> dict[str, Any]:
@@ -80,8 +95,8 @@ def parameters(choice: SceneChoice, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def scene_record(scene: SceneFile, digest: str) -> Scene:
-    """The scene as the store keeps it."""
+def scene_record(scene: SceneFile, digest: str, meridian: float) -> Scene:
+    """The scene as the store keeps it, its bounds around the meridian of its grid."""
     return Scene(
         digest=digest,
         name=scene.name,
@@ -90,7 +105,7 @@ def scene_record(scene: SceneFile, digest: str) -> Scene:
         height=scene.placement.height,
         crs=scene.placement.crs,
         transform=scene.transform,
-        bounds=bounds_wgs84(scene.placement),
+        bounds=bounds_wgs84(scene.placement, meridian),
         created_at=datetime.now(UTC),
         size_bytes=file_size(scene.path),
     )

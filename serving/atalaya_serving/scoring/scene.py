@@ -1,4 +1,4 @@
-"""Opens a GeoTIFF and says, before any work starts, whether it can be assessed; samples it for the stretch.
+"""Opens a GeoTIFF and says, before any work starts, whether it can be assessed.
 
 Only TIFF is opened, never another format that GDAL knows: a VRT could name other files or addresses.
 """
@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import rasterio
 from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.windows import Window
 
-from atalaya_serving.scoring.bands import BandPlan, grey, looks_like_labels, refuse_dtype, stretch_between
+from atalaya_serving.scoring.bands import refuse_dtype
 from atalaya_serving.scoring.errors import SceneUnmappable, SceneUnplaced, SceneUnreadable
 from atalaya_serving.scoring.grid import Placement
 from atalaya_serving.store.records import Affine6
@@ -27,9 +25,6 @@ from atalaya_serving.store.records import Affine6
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_SAMPLE_SIDE = 1024
-_SMALL_PIXELS = 4096**2
-_STRETCH_WINDOWS, _CLASS_WINDOWS = 12, 4
 # Blocks are read once, in file order, so a large cache would only hold memory.
 GDAL_OPTIONS = {"GDAL_CACHEMAX": 128 << 20, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
 
@@ -86,6 +81,7 @@ def open_scene(path: Path) -> SceneFile:
             refuse_dtype(dtype, str(path))
         if len(dtypes) > 1:
             raise SceneUnmappable(f"{path} mixes data types ({', '.join(sorted(dtypes))}); make one image of one type.")
+        _refuse_inverted(dataset, path)
         _refuse_cut_short(dataset, path)
         flags = {flag for band in dataset.mask_flag_enums for flag in band}
         return SceneFile(
@@ -100,25 +96,13 @@ def open_scene(path: Path) -> SceneFile:
         )
 
 
-def plan_stretch(
-    scene: SceneFile, bands: BandPlan, percentiles: tuple[float, float], given: tuple[float, float] | None
-) -> tuple[float, float] | None:
-    """The stretch of a scene: what was given; None for 8-bit; else between percentiles of a sample.
-
-    Raises SceneUnmappable for a map of classes or a scene without a valid pixel.
-    """
-    if given is not None:
-        return given
-    with opened(scene.path) as dataset:
-        values = _sample(dataset, scene, bands)
-    if len(bands.indexes) == 1 and looks_like_labels(values):
-        raise SceneUnmappable(
-            f"{scene.path} looks like a map of classes (one band, values {values.min()} to {values.max()}), not an "
-            "image; if it is one, say its range with --scale LO,HI."
-        )
-    if scene.dtype == "uint8":
-        return None
-    return stretch_between(values.astype(np.float64), percentiles, str(scene.path))
+def is_tiff(path: Path) -> bool:
+    """Whether a file begins as a TIFF does."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in _MAGIC
+    except OSError:
+        return False
 
 
 def _refuse_what_is_no_tiff(path: Path) -> None:
@@ -153,6 +137,23 @@ def _refuse_unplaced(dataset: Any, path: Path) -> None:
         raise SceneUnplaced(f"{path} has a transform that places no pixel ({a}, {b}, {d}, {e}); georeference it again.")
 
 
+def _refuse_inverted(dataset: Any, path: Path) -> None:
+    """GDAL hands out such values as they are stored: as a negative."""
+    if dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
+        raise SceneUnmappable(
+            f"{path} stores white as 0 (MINISWHITE), a negative to the model; turn it round first (gdal_translate "
+            "-co PHOTOMETRIC=MINISBLACK -scale 0 255 255 0, for 8-bit)."
+        )
+
+
+def sidecar_warnings(path: Path) -> list[str]:
+    """A mask in a file of its own is not read: a scene is one file, and known by its content."""
+    mask = path.with_name(f"{path.name}.msk")
+    if not mask.exists():
+        return []
+    return [f"{mask} is not read, so what it marks as missing is taken for ground; put the mask into {path.name}"]
+
+
 def _refuse_cut_short(dataset: Any, path: Path) -> None:
     """A block that ends beyond the file's end means a download or copy that broke off."""
     size = path.stat().st_size
@@ -171,54 +172,6 @@ def _refuse_cut_short(dataset: Any, path: Path) -> None:
                         f"{path} is cut short: it has {size:,} bytes and its pixels reach to {end:,}; copy or download "
                         "it again."
                     )
-
-
-def _sample(dataset: Any, scene: SceneFile, bands: BandPlan) -> npt.NDArray[Any]:
-    """Valid values of a decimated read: of the whole, where that is cheap, else of blocks spread over the scene."""
-    width, height = dataset.width, dataset.height
-    if scene.has_overviews or width * height <= _SMALL_PIXELS:
-        windows = [Window(0, 0, width, height)]
-        step = max(1, -(-max(width, height) // _SAMPLE_SIDE))
-    else:
-        # Bytes are not stretched: their sample only tells an image from a map of classes.
-        count = _CLASS_WINDOWS if scene.dtype == "uint8" else _STRETCH_WINDOWS
-        windows, step = _spread_windows(width, height, scene.block, count), 4
-    parts = [_valid_values(dataset, bands, window, step) for window in windows]
-    values = np.concatenate(parts)
-    if not len(values) and len(windows) > 1:
-        values = _valid_values(dataset, bands, Window(0, 0, width, height), max(width, height) // _SAMPLE_SIDE)
-    return values
-
-
-def _spread_windows(width: int, height: int, block: tuple[int, int], count: int) -> list[Window]:
-    high, wide = max(block[0], 16), max(block[1], 16)
-    rows = _spread(height, high, count if wide < width else count**2)
-    cols = _spread(width, wide, count)
-    return [
-        Window(col, row, min(wide, width - col), min(high, height - row))
-        for row in rows
-        for col in (cols if wide < width else [0])
-    ]
-
-
-def _spread(length: int, block: int, count: int) -> list[int]:
-    last = max(0, length // block - 1)
-    return sorted({round(place) * block for place in np.linspace(0, last, count)})
-
-
-def _valid_values(dataset: Any, bands: BandPlan, window: Window, step: int) -> npt.NDArray[Any]:
-    shape = (max(1, int(window.height) // step), max(1, int(window.width) // step))
-    try:
-        data = dataset.read(
-            list(dict.fromkeys(bands.indexes)), window=window, out_shape=(len(set(bands.indexes)), *shape)
-        )
-        valid = dataset.dataset_mask(window=window, out_shape=shape) > 0
-    except RasterioError:
-        return np.empty(0, dataset.dtypes[0])  # its tiles will be told as unreadable
-    if data.dtype.kind == "f":
-        valid &= np.isfinite(data).all(axis=0)
-    picked = data[:, valid]
-    return picked[0] if len(picked) == 1 else grey(picked, bands).ravel()
 
 
 def file_size(path: Path) -> int:

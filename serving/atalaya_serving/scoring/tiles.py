@@ -13,16 +13,15 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
-from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from atalaya_serving.scoring.bands import BandPlan, to_bytes
+from atalaya_serving.scoring.bands import BandPlan, known_floats, to_bytes
 from atalaya_serving.scoring.grid import Chunk, Grid
 from atalaya_serving.scoring.masks import PixelBox, Region, open_region
 from atalaya_serving.scoring.scene import SceneFile, opened
+from atalaya_serving.scoring.views import Sampling, View
 
 Bytes = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
@@ -35,6 +34,8 @@ class Reason(StrEnum):
     MASKED = "masked"
     OUTSIDE = "outside the area"
     UNREADABLE = "unreadable"
+    CONSTANT = "constant"
+    """All its pixels show the model one value: fill, saturation or a lost band, but nothing to judge."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class TileReader:
             known = (data != scene.nodata).any(axis=0)
             valid = known if valid is None else valid & known
         if data.dtype.kind == "f":
-            finite = np.isfinite(data).all(axis=0)
+            finite = known_floats(data)
             valid = finite if valid is None else valid & finite
         return None if valid is None or valid.all() else valid
 
@@ -169,6 +170,11 @@ class TileReader:
         tiles = _as_tiles(image, self._tile)[keep]
         if usable is not None:
             _fill(tiles, _as_tiles(usable[..., None], self._tile)[keep][..., 0])
+        constant = _constant(tiles)
+        if constant.any():
+            flags = np.zeros(chunk.shape, bool)
+            flags[keep] = constant
+            refused[Reason.CONSTANT], keep, tiles = flags, keep & ~flags, tiles[~constant]
         places = {reason: _places(chunk, flags & wanted) for reason, flags in refused.items() if (flags & wanted).any()}
         row, col = _places(chunk, keep)
         return ChunkTiles(tiles, row, col, places, image, valid, chunk, seconds)
@@ -221,23 +227,23 @@ def _fill(tiles: Bytes, usable: Flags) -> None:
         tiles[index][~known] = np.rint(tiles[index][known].mean(axis=0)).astype(np.uint8)
 
 
+def _constant(tiles: Bytes) -> Flags:
+    """Which tiles have one value everywhere. A look at the diagonal leaves few to look at in full."""
+    along = np.arange(tiles.shape[1])
+    diagonal = tiles[:, along, along]
+    found: Flags = (diagonal == diagonal[:, :1]).all(axis=(1, 2))
+    found[found] = (tiles[found] == tiles[found][:, :1, :1]).all(axis=(1, 2, 3))
+    return found
+
+
 def _places(chunk: Chunk, flags: Flags) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     row, col = np.nonzero(flags)
     return (row + chunk.row).astype(np.int32), (col + chunk.col).astype(np.int32)
 
 
-def _view(dataset: Any, plan: ReadPlan) -> WarpedVRT:
-    """The scene resampled to the grid; what it does not cover is not valid."""
-    geometry, scene = plan.grid.geometry, plan.scene
+def _view(dataset: Any, plan: ReadPlan) -> View:
+    """The scene resampled to the grid."""
+    scene = plan.scene
     missing = np.nan if scene.nodata is None and scene.dtype.startswith("float") else scene.nodata
-    return WarpedVRT(
-        dataset,
-        crs=geometry.crs,
-        transform=Affine(*geometry.transform),
-        width=plan.grid.width,
-        height=plan.grid.height,
-        src_nodata=missing,
-        resampling=Resampling.bilinear,
-        add_alpha=missing is None and "alpha" not in scene.colours,
-        warp_mem_limit=64,
-    )
+    add_alpha = missing is None and "alpha" not in scene.colours
+    return View(dataset, plan.grid, plan.grid.turns, Sampling(Resampling.bilinear, missing, add_alpha))

@@ -25,8 +25,12 @@ class TileState(IntEnum):
 
 @dataclass(frozen=True)
 class Scene:
-    """A raster that was assessed. `digest` is `sha256:` over the file; `crs` is WKT; `bounds` are west, south, east,
-    north in degrees; `transform` is the affine a b c d e f from pixel to `crs`."""
+    """A raster that was assessed. `digest` is `sha256:` over the file; `crs` is WKT; `transform` is the affine a b c d
+    e f from pixel to `crs`.
+
+    `bounds` are west, south, east, north in degrees, in one piece: a scene across the antimeridian has longitudes that
+    run past 180 (179.9 to 180.1), so west is always less than east.
+    """
 
     digest: str
     name: str
@@ -45,15 +49,23 @@ class Scene:
         return self.digest.removeprefix("sha256:")
 
 
+def near(lon: npt.NDArray[np.float64], other: npt.NDArray[np.float64] | float) -> npt.NDArray[np.float64]:
+    """Longitudes by whole turns brought within 180 degrees of others."""
+    turned: npt.NDArray[np.float64] = lon + 360 * np.round((other - lon) / 360)
+    return turned
+
+
 @dataclass(frozen=True)
 class GridGeometry:
     """Where the tiles lie: tile (row, col) covers `tile_px` pixels a side of the raster that `transform` places in
-    `crs`. `warped` tells that this raster is a resampled view, not the scene's own pixels."""
+    `crs`. `warped` tells that this raster is a resampled view, not the scene's own pixels. `meridian` is where degrees
+    are told around: 0, or 180 for a grid that lies across the antimeridian."""
 
     crs: str
     transform: Affine6
     tile_px: int
     warped: bool
+    meridian: float = 0.0
 
     def corners(self, row: npt.NDArray[np.int32], col: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
         """Corners of tiles in `crs`: float64 [n, 4, 2], upper left, upper right, lower right, lower left."""
@@ -63,10 +75,13 @@ class GridGeometry:
         return np.stack([a * px + b * py + c, d * px + e * py + f], axis=-1)
 
     def corners_wgs84(self, row: npt.NDArray[np.int32], col: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-        """The same corners as longitude and latitude in degrees."""
+        """The same corners as longitude and latitude in degrees. A tile is never torn: across the antimeridian its
+        longitudes run past 180, and so do those of all tiles east of it in the same grid."""
         corners = self.corners(row, col)
         to_wgs84 = Transformer.from_crs(self.crs, "EPSG:4326", always_xy=True)
         lon, lat = to_wgs84.transform(corners[..., 0], corners[..., 1])
+        lon = near(lon, lon[:, :1])
+        lon += near(lon[:, :1], self.meridian) - lon[:, :1]
         return np.stack([lon, lat], axis=-1)
 
 
@@ -134,8 +149,12 @@ class TileRows:
 
 @dataclass(frozen=True)
 class TileTable:
-    """All tiles of an assessment that are done, by row and column. `probability` and times are NaN where not assessed;
-    `corners` is float64 [n, 4, 2] in degrees: upper left, upper right, lower right, lower left."""
+    """All tiles of an assessment that are done, by row and column. `probability` and times are NaN where not assessed.
+
+    `corners` is float64 [n, 4, 2] in degrees: upper left, upper right, lower right, lower left. They and `center` lie
+    in one piece for a map to draw: in a grid across the antimeridian longitudes run past 180 (179.9 to 180.1). Wrap
+    them for what wants -180 to 180, as H3 cells do.
+    """
 
     row: npt.NDArray[np.int32]
     col: npt.NDArray[np.int32]

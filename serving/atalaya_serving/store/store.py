@@ -11,17 +11,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
-from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from atalaya_serving.store import schema
+from atalaya_serving.store.address import engine_of
 from atalaya_serving.store.errors import AssessmentUnknown, SceneUnknown, StoreError, StoreFull, StoreUnavailable
 from atalaya_serving.store.records import (
     Assessment,
@@ -32,8 +31,6 @@ from atalaya_serving.store.records import (
     TileRows,
     TileTable,
 )
-
-_BUSY_TIMEOUT_SECONDS = 30
 
 
 class Store:
@@ -46,16 +43,9 @@ class Store:
     @classmethod
     def open(cls, url: str) -> Self:
         """Connect and make the schema. Raises StoreUnavailable with the address and what to do."""
+        store = cls(engine_of(url))
         try:
-            engine = _engine(url)
-        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
-            raise StoreUnavailable(
-                f"{_hidden(url)} is not a store's address ({_one_line(error)}); give sqlite:///FILE or "
-                "postgresql://USER:PASSWORD@HOST/DATABASE in ATALAYA_STORE_URL."
-            ) from error
-        store = cls(engine)
-        try:
-            with store._told(), engine.begin() as connection:
+            with store._told(), store._engine.begin() as connection:
                 schema.create(connection)
             store._check_version()
         except StoreError:
@@ -164,12 +154,13 @@ class Store:
     # Writing
 
     def put_scene(self, scene: Scene) -> None:
-        """Keep a scene; one that is known gets its new name and path, for files move."""
-        values = asdict(scene) | dict(zip(("west", "south", "east", "north"), scene.bounds, strict=True))
+        """Keep a scene; one that is known gets its new name and path, for files move, and its bounds as told now."""
+        bounds = dict(zip(("west", "south", "east", "north"), scene.bounds, strict=True))
+        values = asdict(scene) | bounds
         values["transform"] = list(scene.transform)
         del values["bounds"]
         insert = self._insert(schema.scenes).values(values)
-        renamed = {"name": scene.name, "path": scene.path, "size_bytes": scene.size_bytes}
+        renamed = {"name": scene.name, "path": scene.path, "size_bytes": scene.size_bytes} | bounds
         with self._told(), self._engine.begin() as connection:
             connection.execute(insert.on_conflict_do_update(index_elements=["digest"], set_=renamed))
 
@@ -252,42 +243,9 @@ class Store:
                     f"the store {self._where} has no room ({fact}); free space and run the same command again: "
                     "it goes on from the rows that are safe."
                 ) from error
-            raise StoreUnavailable(
-                f"the store {self._where} cannot be used ({fact}); check the address in ATALAYA_STORE_URL, its "
-                "permissions and that its server runs."
-            ) from error
+            raise StoreUnavailable(f"the store {self._where} cannot be used ({fact}); {_next_step(fact)}.") from error
         except SQLAlchemyError as error:
             raise StoreError(f"the store {self._where} failed ({_one_line(error)}); report this.") from error
-
-
-def _engine(url: str) -> sa.Engine:
-    address = sa.make_url(url)
-    if address.drivername in {"postgres", "postgresql"}:
-        address = address.set(drivername="postgresql+psycopg")
-    if address.get_backend_name() == "postgresql":
-        return sa.create_engine(address, pool_pre_ping=True)
-    if address.get_backend_name() != "sqlite":
-        raise ArgumentError(f"{address.get_backend_name()} is not a database the store knows")
-    if address.database and address.database != ":memory:":
-        _make_folder(Path(address.database).parent)
-    engine = sa.create_engine(address, connect_args={"timeout": _BUSY_TIMEOUT_SECONDS})
-
-    @event.listens_for(engine, "connect")
-    def _tune(connection: Any, _: object) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    return engine
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreUnavailable(
-            f"the store's folder {folder} cannot be made ({error.strerror}); set ATALAYA_HOME or ATALAYA_STORE_URL to "
-            "a place you may write to."
-        ) from error
 
 
 def _insert_tiles(dialect: str, assessment_key: int, environment_key: int) -> str:
@@ -349,11 +307,14 @@ def _assessment(row: sa.Row[Any]) -> Assessment:
     )
 
 
-def _hidden(url: str) -> str:
-    try:
-        return sa.make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return "the text given"
+def _next_step(fact: str) -> str:
+    if "not a database" in fact:
+        return "it is a file of another kind: name another in ATALAYA_STORE_URL"
+    if "malformed" in fact:
+        return "it is damaged: bring a copy back, or name another file in ATALAYA_STORE_URL"
+    if "locked" in fact:
+        return "another program has been writing to it for long: end that one, or wait, and run the same again"
+    return "check the address in ATALAYA_STORE_URL, its permissions and, of a server, that it runs"
 
 
 def _one_line(error: BaseException | None) -> str:

@@ -1,17 +1,17 @@
 """Finding who answers a TensorFlow Serving call, and having it computed: what every call of the API stands on."""
 
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any
 
-from atalaya_serving.dataplane import Dataplane, InferReply, InferRequest
+from atalaya_serving.dataplane import Accepted, Dataplane, InferReply, InferRequest, Receiver
 from atalaya_serving.datatypes import Tensor
-from atalaya_serving.errors import InvalidRequest, ModelNotFound, ModelNotReady, ServingError
+from atalaya_serving.errors import InvalidRequest, ModelNotFound, ModelNotReady
 from atalaya_serving.executor import NO_DEADLINE
 from atalaya_serving.served import ServedVersion
 from atalaya_serving.tfs.labels import LabelTable
-
-_TRIES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,13 @@ class Call:
     protocol: str = "tfs-grpc"
     deadline: float = NO_DEADLINE
     is_cancelled: Callable[[], bool] | None = None
+    arrived_at: float = field(default_factory=time.monotonic)
 
     def request(self, model: str = "", version: str = "") -> InferRequest:
         """A request of this call, still empty."""
         request = InferRequest(model, version, (), protocol=self.protocol)
         request.deadline, request.is_cancelled = self.deadline, self.is_cancelled
+        request.arrived_at = self.arrived_at
         return request
 
 
@@ -58,34 +60,40 @@ class Calls:
             wanted = f"Latest({spec.name})" if number is None else f"Specific({spec.name}, {number})"
             raise ModelNotFound(f"Servable not found for request: {wanted}") from None
 
-    def answer(self, spec: Any, call: Call, prepare: Callable[[ServedVersion], InferRequest]) -> Answer:
-        """Resolve, `prepare` the request for that version, compute.
+    def start(
+        self, spec: Any, call: Call, prepare: Callable[[ServedVersion], InferRequest], receive: Receiver
+    ) -> Accepted | None:
+        """Resolve, `prepare` the request for that version, have it computed.
 
-        A version that is retired between the two is no error: the spec is resolved again. Raises ServingError.
+        A version that is retired between the two is no error: the spec is resolved again.
         """
-        try:
-            for _ in range(_TRIES):
-                served = self.resolve(spec)
-                request = prepare(served)
-                request.model, request.version = served.name, served.version_text
-                reply = self._dataplane.infer_now(request)
-                if isinstance(reply.error, (ModelNotFound, ModelNotReady)):
-                    continue
-                break
-        except ServingError as error:
-            self._dataplane.refuse(call.request(), error, _ignore)
-            raise
+
+        def find() -> tuple[ServedVersion, InferRequest]:
+            served = self.resolve(spec)
+            request = prepare(served)
+            request.model, request.version = served.name, served.version_text
+            return served, request
+
+        return self._dataplane.infer_prepared(call.request(), find, receive)
+
+    def answer(self, spec: Any, call: Call, prepare: Callable[[ServedVersion], InferRequest]) -> Answer:
+        """The same, waited for. Raises ServingError."""
+        came: Future[InferReply] = Future()
+
+        def keep(reply: InferReply) -> None:
+            reply.tensors = [tensor.copy() for tensor in reply.tensors]
+            came.set_result(reply)
+
+        self.start(spec, call, prepare, keep)
+        reply = came.result()
         if reply.error is not None:
             raise reply.error
+        assert reply.served is not None
         names = [output.name for output in reply.outputs]
-        return Answer(served, dict(zip(names, reply.tensors, strict=True)))
+        return Answer(reply.served, dict(zip(names, reply.tensors, strict=True)))
 
 
 def fill_spec(answer: Any, served: ServedVersion, signature: str) -> None:
     """Say in a response's ModelSpec who answered."""
     answer.name, answer.signature_name = served.name, signature
     answer.version.value = served.version
-
-
-def _ignore(_reply: InferReply) -> None:
-    """The transport answers."""

@@ -19,6 +19,8 @@ class TfsSettings:
     intra_op_threads: int = 0
     inter_op_threads: int = 0
     batching: Batching | None = None
+    derive_signatures: bool = True
+    """Whether models without Examples in their graph get `classify` and `regress` from the server."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -62,11 +64,12 @@ def tfs_settings(given: argparse.Namespace) -> TfsSettings:
         monitoring_config_file=given.monitoring_config_file,
         intra_op_threads=given.tensorflow_intra_op_parallelism,
         inter_op_threads=given.tensorflow_inter_op_parallelism,
-        batching=_batching(given.enable_batching, given.batching_parameters_file),
+        batching=read_batching_flags(given.enable_batching, given.batching_parameters_file),
     )
 
 
-def _batching(is_enabled: bool, file: Path | None) -> Batching | None:
+def read_batching_flags(is_enabled: bool, file: Path | None) -> Batching | None:
+    """What the two flags ask for. Raises SettingsError."""
     if file is None:
         return Batching() if is_enabled else None
     if not is_enabled:

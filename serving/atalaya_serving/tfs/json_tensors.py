@@ -29,7 +29,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not body:
         raise InvalidRequest("JSON Parse error: The document is empty")
     try:
-        raw = json.loads(body)
+        raw = json.loads(body.decode())
         if b"\\u" in body:
             json.dumps(raw, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:

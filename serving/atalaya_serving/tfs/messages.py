@@ -13,12 +13,18 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
-# Two small files that the server reads as text protos and the upstream package does not ship: monitoring_config.proto
-# and, of session_bundle_config.proto, the batching parameters.
+# Small files that the server reads as text protos and the upstream package does not ship: monitoring_config.proto,
+# ssl_config.proto and, of session_bundle_config.proto, the batching parameters.
 _INT64, _BOOL, _STRING, _MESSAGE = 3, 8, 9, 11
 _CONFIG_FILES: dict[str, list[tuple[str, int, str]]] = {
     "PrometheusConfig": [("enable", _BOOL, ""), ("path", _STRING, "")],
     "MonitoringConfig": [("prometheus_config", _MESSAGE, ".tensorflow.serving.PrometheusConfig")],
+    "SSLConfig": [
+        ("server_key", _STRING, ""),
+        ("server_cert", _STRING, ""),
+        ("custom_ca", _STRING, ""),
+        ("client_verify", _BOOL, ""),
+    ],
     "BatchingParameters": [
         ("max_batch_size", _MESSAGE, ".google.protobuf.Int64Value"),
         ("batch_timeout_micros", _MESSAGE, ".google.protobuf.Int64Value"),
@@ -84,6 +90,7 @@ GetModelStatusRequest, GetModelStatusResponse = _serving("GetModelStatusRequest"
 ReloadConfigRequest, ReloadConfigResponse = _serving("ReloadConfigRequest"), _serving("ReloadConfigResponse")
 ModelServerConfig = _serving("ModelServerConfig")
 MonitoringConfig, BatchingParameters = _serving("MonitoringConfig"), _serving("BatchingParameters")
+SslConfig = _serving("SSLConfig")
 
 DataType = POOL.FindEnumTypeByName("tensorflow.DataType")
 VersionState = POOL.FindEnumTypeByName("tensorflow.serving.ModelVersionStatus.State")

@@ -1,10 +1,14 @@
 """Predict and GetModelMetadata: tensors in, tensors out, and what a model's signatures are."""
 
+import math
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
-from atalaya_serving.dataplane import InferRequest, InputTensor
+from atalaya_serving.dataplane import Accepted, InferReply, InferRequest, InputTensor
 from atalaya_serving.engines.base import DEFAULT_SIGNATURE, TensorSpec
-from atalaya_serving.errors import InvalidRequest, PreconditionFailed
+from atalaya_serving.errors import InvalidRequest, PreconditionFailed, ServingError
+from atalaya_serving.grpc_fast import FastCall
 from atalaya_serving.served import ServedVersion
 from atalaya_serving.tfs.calls import Answer, Call, Calls, fill_spec
 from atalaya_serving.tfs.messages import (
@@ -14,8 +18,9 @@ from atalaya_serving.tfs.messages import (
     SignatureDefMap,
     TensorInfo,
 )
+from atalaya_serving.tfs.predict_wire import WirePredict, parse_predict
 from atalaya_serving.tfs.signatures import ServedSignature, signatures_of
-from atalaya_serving.tfs.tensors import data_type, from_proto, tf_name, to_proto
+from atalaya_serving.tfs.tensors import data_type, fill_proto, tf_name
 
 SIGNATURE_DEF = "signature_def"
 
@@ -28,29 +33,42 @@ class PredictApi:
 
     def predict(self, message: Any, call: Call) -> Any:
         """A PredictResponse. Raises ServingError."""
-        inputs = {name: from_proto(name, proto) for name, proto in message.inputs.items()}
-        answer = self.compute(message.model_spec, inputs, list(message.output_filter), call)
-        response = PredictResponse()
-        fill_spec(response.model_spec, answer.served, message.model_spec.signature_name or DEFAULT_SIGNATURE)
-        signature = predict_signature(answer.served, message.model_spec.signature_name)
-        datatypes = {spec.name: spec.datatype for spec in signature.outputs}
-        for name, tensor in answer.outputs.items():
-            response.outputs[name].CopyFrom(to_proto(datatypes[name], tensor))
-        return response
+        came: Future[Any] = Future()
+        self._start(WirePredict(message), call, came.set_result)
+        answer = came.result()
+        if isinstance(answer, ServingError):
+            raise answer
+        return answer
 
-    def compute(self, spec: Any, inputs: dict[str, tuple[str, Any]], outputs: list[str], call: Call) -> Answer:
+    def predict_fast(self, message: bytes, call: FastCall) -> Accepted | None:
+        """Predict, the short way. Raises InvalidRequest."""
+
+        def respond(answer: Any) -> None:
+            if isinstance(answer, ServingError):
+                call.fail(answer)
+            else:
+                call.send(answer.SerializeToString())
+
+        told = call.fill(InferRequest("", "", ()), math.inf)
+        given = Call(told.protocol, told.deadline, told.is_cancelled, told.arrived_at)
+        return self._start(parse_predict(message), given, respond)
+
+    def _start(self, wire: WirePredict, call: Call, respond: Callable[[Any], None]) -> Accepted | None:
+        """Have `respond` called with a PredictResponse or a ServingError."""
+        spec, outputs = wire.message.model_spec, list(wire.message.output_filter)
+
+        def receive(reply: InferReply) -> None:
+            respond(reply.error or _response(reply, spec.signature_name or DEFAULT_SIGNATURE))
+
+        return self._calls.start(
+            spec, call, lambda served: _request(served, call, spec.signature_name, wire.tensors(), outputs), receive
+        )
+
+    def compute(self, spec: Any, inputs: Mapping[str, tuple[str, Any]], outputs: list[str], call: Call) -> Answer:
         """The outputs by name; `inputs` maps a name to its datatype and values. Raises ServingError."""
-
-        def prepare(served: ServedVersion) -> InferRequest:
-            signature = predict_signature(served, spec.signature_name)
-            _check_names(signature, set(inputs), outputs)
-            request = call.request()
-            request.signature = signature.name
-            request.inputs = [_input(one, *inputs[one.name]) for one in signature.inputs]
-            request.outputs = outputs
-            return request
-
-        return self._calls.answer(spec, call, prepare)
+        return self._calls.answer(
+            spec, call, lambda served: _request(served, call, spec.signature_name, inputs, outputs)
+        )
 
     def metadata(self, message: Any) -> Any:
         """A GetModelMetadataResponse. Raises ServingError."""
@@ -66,6 +84,27 @@ class PredictApi:
         response.model_spec.name, response.model_spec.version.value = served.name, served.version
         response.metadata[SIGNATURE_DEF].Pack(signature_map(served))
         return response
+
+
+def _request(
+    served: ServedVersion, call: Call, signature_name: str, inputs: Mapping[str, tuple[str, Any]], outputs: list[str]
+) -> InferRequest:
+    signature = predict_signature(served, signature_name)
+    _check_names(signature, set(inputs), outputs)
+    request = call.request()
+    request.signature = signature.name
+    request.inputs = [_input(one, *inputs[one.name]) for one in signature.inputs]
+    request.outputs = outputs
+    return request
+
+
+def _response(reply: InferReply, signature_name: str) -> Any:
+    assert reply.served is not None
+    response = PredictResponse()
+    fill_spec(response.model_spec, reply.served, signature_name)
+    for spec, tensor in zip(reply.outputs, reply.tensors, strict=True):
+        fill_proto(response.outputs[spec.name], spec.datatype, tensor)
+    return response
 
 
 def predict_signature(served: ServedVersion, name: str) -> ServedSignature:

@@ -45,7 +45,7 @@ def signatures_of(served: ServedVersion) -> Mapping[str, ServedSignature]:
             name: ServedSignature(name, one.method, one.inputs, one.outputs)
             for name, one in served.model.signatures.items()
         }
-        known = _KNOWN[served] = derived(served, own) | own
+        known = _KNOWN[served] = (derived(served, own) if served.derive_signatures else {}) | own
     return known
 
 

@@ -4,13 +4,18 @@ Answers carry typed values (`float_val`), as TensorFlow Serving's do, because cl
 """
 
 import math
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
-from atalaya_serving.datatypes import BF16, BYTES, NUMPY, Tensor
+from atalaya_serving.datatypes import BF16, BYTES, NUMPY, Encoded, Tensor, dtype_of
 from atalaya_serving.errors import InvalidRequest
+from atalaya_serving.tensors import MAX_RANK
 from atalaya_serving.tfs.messages import DataType, TensorProto
+from atalaya_serving.wire import packed_varint
 
 # The v2 datatype, and the field of typed values, by TensorFlow's data type.
 _KINDS = {
@@ -48,39 +53,87 @@ def datatype_of(number: int) -> str | None:
     return kind[0] if kind else None
 
 
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The values of a TensorProto that were cut out of its message: raw content, or the rest with typed values."""
+
+    content: memoryview | None = None
+    typed: memoryview | None = None
+
+
 def from_proto(name: str, proto: Any) -> tuple[str, Tensor]:
     """The v2 datatype and the values. Raises InvalidRequest with TensorFlow Serving's words."""
+    datatype, made = from_proto_later(name, proto)
+    return datatype, made.decode() if isinstance(made, Encoded) else made
+
+
+def from_proto_later(name: str, proto: Any, payload: Payload | None = None) -> tuple[str, Tensor | Encoded]:
+    """The same, but typed values are left to be decoded where they are computed."""
     kind = _BY_NUMBER.get(proto.dtype)
     sizes = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if kind is None or proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
+    if kind is None or proto.tensor_shape.unknown_rank or len(sizes) > MAX_RANK or any(size < 0 for size in sizes):
         raise _unreadable(name)
-    datatype, field = kind
-    content = proto.tensor_content
-    if datatype == BYTES:
-        return datatype, _strings(name, proto, sizes)
-    dtype = NUMPY[datatype]
+    datatype = kind[0]
+    content = proto.tensor_content if payload is None else payload.content
+    dtype = dtype_of(datatype)
     if content:
-        if len(content) != math.prod(sizes) * dtype.itemsize:
+        if datatype == BYTES or len(content) != math.prod(sizes) * dtype.itemsize:
             raise _unreadable(name)
         return datatype, np.frombuffer(content, dtype).reshape(sizes)
-    return datatype, _repeated(name, _typed(getattr(proto, field), datatype), sizes)
+    if payload is not None and payload.typed is not None:
+        values = _in_place(kind[1], sizes, dtype, payload.typed)
+        if values is not None:
+            return datatype, values
+    typed = proto if payload is None else payload.typed
+    held = proto.ByteSize() if payload is None else len(payload.typed or b"")
+    return datatype, Encoded(sizes, dtype, held, partial(_typed_values, name, kind, sizes, typed))
+
+
+def _in_place(field: str, sizes: tuple[int, ...], dtype: np.dtype[np.generic], typed: memoryview) -> Tensor | None:
+    """A view of typed values whose wire form is the array's own bytes; None where it is not, or where one repeats."""
+    if field not in _PACKED:
+        return None
+    size = math.prod(sizes) * dtype.itemsize
+    head = _PACKED[field][0] + packed_varint(size)
+    if len(typed) != len(head) + size or typed[: len(head)] != head:
+        return None
+    return np.frombuffer(typed[len(head) :], dtype).reshape(sizes)
+
+
+def _typed_values(name: str, kind: tuple[str, str], sizes: tuple[int, ...], typed: Any) -> Tensor:
+    datatype, field = kind
+    if typed is None or isinstance(typed, memoryview):
+        try:
+            typed = TensorProto.FromString(typed or b"")
+        except DecodeError as error:
+            raise _unreadable(name) from error
+        if typed.tensor_content or typed.dtype or typed.tensor_shape.dim:  # behind the values, where nobody puts them
+            raise _unreadable(name)
+    if datatype == BYTES:
+        return _strings(name, typed, sizes)
+    return _repeated(name, _typed(getattr(typed, field), datatype), sizes)
 
 
 def to_proto(datatype: str, tensor: Tensor) -> Any:
     """A TensorProto with typed values."""
-    number, field = _BY_DATATYPE[datatype]
-    proto = TensorProto(dtype=number)
+    proto = TensorProto()
+    fill_proto(proto, datatype, tensor)
+    return proto
+
+
+def fill_proto(proto: Any, datatype: str, tensor: Tensor) -> None:
+    """The same in a message that is there already."""
+    proto.dtype, field = _BY_DATATYPE[datatype]
     for size in tensor.shape:
         proto.tensor_shape.dim.add(size=size)
     if field in _PACKED:
         tag, wire = _PACKED[field]
         raw = np.ascontiguousarray(tensor, wire).tobytes()
-        proto.MergeFromString(tag + _varint(len(raw)) + raw)
+        proto.MergeFromString(b"".join((tag, packed_varint(len(raw)), raw)))
     elif datatype == "FP16":
         proto.half_val.extend(np.ascontiguousarray(tensor).view(np.uint16).ravel().tolist())
     else:
         getattr(proto, field).extend(tensor.ravel().tolist())
-    return proto
 
 
 def _typed(values: Any, datatype: str) -> Tensor:
@@ -112,15 +165,6 @@ def _strings(name: str, proto: Any, sizes: tuple[int, ...]) -> Tensor:
     made = np.empty(count, object)
     made[:] = items + [items[-1] if items else b""] * (count - len(items))
     return made.reshape(sizes)
-
-
-def _varint(number: int) -> bytes:
-    made = bytearray()
-    while number > 0x7F:
-        made.append(number & 0x7F | 0x80)
-        number >>= 7
-    made.append(number)
-    return bytes(made)
 
 
 def _unreadable(name: str) -> InvalidRequest:

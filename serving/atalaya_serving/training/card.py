@@ -19,6 +19,7 @@ FIGURES = {
 DIAGRAM_FILE = "reliability.svg"
 NOTES = {
     "symmetric": "a residual network of group convolutions: the same answer for the eight turned and mirrored views",
+    "compact": "a plain residual network",
     "thesis2020": "the network of the 2020 thesis, the baseline",
 }
 FORMATS = {
@@ -111,7 +112,7 @@ are served were fitted to all tiles, so no tile is left on which they themselves
 The manifest carries 200 pairs of slope and intercept from resamples of the tiles: they widen the interval of a count of
 damaged tiles by what {scores.count} tiles leave open about the calibration.
 
-## Formats and speed
+{_scene_section(data.scene)}## Formats and speed
 {_formats_table(request.name, delivered)}
 
 Speed: tiles per second at batch 1, one caller, OpenVINO on the CPU of the machine that exported, over those of the
@@ -121,13 +122,26 @@ thesis' network, interleaved, both at the same inference precision and, for int8
 {chr(10).join(f"- {limit}" for limit in data.limits)}
 
 ## How it was made
-Network `{fit["network"]}` ({NOTES.get(fit["network"], "see networks.py")}), {fit["epochs"]} epochs. The same seed gives
-the same weights within float noise:
+Network `{fit["network"]}` ({NOTES.get(fit["network"], "see networks.py")}), {fit["epochs"]} epochs{_taught_by(fit)}.
+The same seed gives the same weights within float noise:
 
 ```
 {_commands(request, run)}
 ```
 """
+
+
+def _scene_section(told: str) -> str:
+    return f"## A whole scene\n{told}\n\n" if told else ""
+
+
+def _taught_by(fit: Mapping[str, Any]) -> str:
+    names = [f"`{teacher['network']}`" for teacher in fit.get("teachers", ())]
+    if not names:
+        return ""
+    return (
+        f"; it learned what {len(names)} networks ({', '.join(names)}), fitted before to the same tiles, say together"
+    )
 
 
 def _commands(request: ExportRequest, run: Mapping[str, Any]) -> str:
@@ -138,9 +152,13 @@ def _commands(request: ExportRequest, run: Mapping[str, Any]) -> str:
     ]
     export = [
         f"atalaya export build/{request.name} --tiles {tiles} --name {request.name} --version {request.version}",
+        *([f"    --data {request.data_file}"] if request.data_file else []),
+        *(["    --baseline build/thesis2020"] if request.baseline else []),
         "    --repository model-repo --overwrite",
     ]
-    return "\n".join(" \\\n".join(lines) for lines in (train, export))
+    baseline = [f"atalaya train {tiles}", "    --network thesis2020 --repeats 1 --out build/thesis2020"]
+    commands = (train, *([baseline] if request.baseline else []), export)
+    return "\n".join(" \\\n".join(lines) for lines in commands)
 
 
 def _formats_table(name: str, delivered: list[Delivered]) -> str:

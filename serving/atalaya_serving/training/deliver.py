@@ -35,12 +35,13 @@ SUFFIXES = {"ir-fp16": "", "ir-fp32": "-fp32", "ir-int8": "-int8", "saved-model"
 
 @dataclass(frozen=True)
 class DataNote:
-    """What a person must know of the training data; `limits` are sentences for the model card."""
+    """What a person must know of the training data; `limits` and `scene` (a whole scene's score) are for the card."""
 
     name: str
     licence: str = "not stated"
     description: str = "Not described."
     purpose: str = "Gives the probability that a tile shows damage."
+    scene: str = ""
     limits: tuple[str, ...] = (
         "It was trained on few tiles of one kind; judge it on your own with `atalaya evaluate`.",
     )
@@ -57,6 +58,7 @@ class ExportRequest:
     name: str
     version: int
     data: DataNote
+    data_file: Path | None = None
     baseline: Path | None = None
     overwrite: bool = False
 

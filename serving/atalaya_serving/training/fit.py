@@ -1,11 +1,15 @@
 """One fit of one network: seeded, resumable, epoch by epoch. Nothing here knows folds or calibration.
 
 Every random number of an epoch comes from (seed, epoch), so a fit that was stopped goes on as if it had not been.
+
+A plan may name teachers: they are fitted first, to the same tiles, and the network then learns what they say together
+of each augmented view instead of the label (distillation; Hinton et al. 2015, with many different views as by Beyer et
+al. 2022). The network that is served costs no more for it.
 """
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +23,16 @@ from atalaya_serving.training.networks import TILE_SIZE, Model
 CHECKPOINT_EVERY_EPOCHS = 10
 HISTORY_FILE = "history.json"
 WEIGHTS_FILE = "weights.npz"
+TEACHER_SEED_STEP = 100_000
 _CHECKPOINT_FILE = "checkpoint.npz"
 
 
 @dataclass(frozen=True)
 class FitPlan:
-    """How a network is fitted. `augmentation` None shows the tiles as they are; `cosine` lets the rate fall to 0."""
+    """How a network is fitted. `augmentation` None shows the tiles as they are; `cosine` lets the rate fall to 0.
+
+    With `teachers`, their mean logit is learned in place of the label.
+    """
 
     network: str
     epochs: int
@@ -34,6 +42,17 @@ class FitPlan:
     label_smoothing: float = 0.0
     cosine: bool = False
     augmentation: Augmentation | None = None
+    teachers: tuple["FitPlan", ...] = ()
+
+    @property
+    def epochs_in_all(self) -> int:
+        """Epochs of this fit and of its teachers' fits."""
+        return self.epochs + sum(teacher.epochs_in_all for teacher in self.teachers)
+
+    def with_epochs(self, epochs: int) -> "FitPlan":
+        """The plan with another number of epochs, and its teachers' in proportion."""
+        teachers = tuple(one.with_epochs(max(1, round(one.epochs * epochs / self.epochs))) for one in self.teachers)
+        return replace(self, epochs=epochs, teachers=teachers)
 
 
 def fit(plan: FitPlan, examples: Examples, seed: int, folder: Path, on_epoch: Callable[[], None]) -> Model:
@@ -44,10 +63,11 @@ def fit(plan: FitPlan, examples: Examples, seed: int, folder: Path, on_epoch: Ca
     """
     import keras
 
+    teachers = _teachers(plan, examples, seed, folder, on_epoch)
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(seed)
     model = networks.build(plan.network)
-    trainer = _Trainer(plan, model, examples)
+    trainer = _Trainer(plan, model, examples, teachers)
     losses = _restore(folder, trainer)
     for _ in losses:
         on_epoch()
@@ -60,6 +80,21 @@ def fit(plan: FitPlan, examples: Examples, seed: int, folder: Path, on_epoch: Ca
     (folder / HISTORY_FILE).write_text(json.dumps(losses), encoding="utf-8")
     (folder / _CHECKPOINT_FILE).unlink(missing_ok=True)
     return model
+
+
+def _teachers(
+    plan: FitPlan, examples: Examples, seed: int, folder: Path, on_epoch: Callable[[], None]
+) -> tuple[Model, ...]:
+    models = []
+    for number, teacher in enumerate(plan.teachers):
+        own = folder / f"teacher-{number}"
+        if is_fitted(own):
+            for _ in range(teacher.epochs_in_all):
+                on_epoch()
+            models.append(load_fitted(teacher.network, own))
+        else:
+            models.append(fit(teacher, examples, seed + TEACHER_SEED_STEP * (number + 1), own, on_epoch))
+    return tuple(models)
 
 
 def load_fitted(network: str, folder: Path) -> Model:
@@ -79,10 +114,10 @@ def is_fitted(folder: Path) -> bool:
 class _Trainer:
     """The network, its optimiser and one compiled step."""
 
-    def __init__(self, plan: FitPlan, model: Model, examples: Examples) -> None:
+    def __init__(self, plan: FitPlan, model: Model, examples: Examples, teachers: tuple[Model, ...]) -> None:
         import tensorflow as tf
 
-        self.plan, self.model, self.count = plan, model, len(examples)
+        self.plan, self.model, self.teachers, self.count = plan, model, teachers, len(examples)
         self.batch = min(plan.batch_size, self.count)
         self.steps = max(1, round(self.count / self.batch))
         self.optimizer = self._optimizer()
@@ -127,6 +162,9 @@ class _Trainer:
             pixels = tf.cast(tiles, tf.float32)
         else:
             pixels, labels = augmentation.apply(tiles, labels, augmentation.Draw(*drawn))
+        if self.teachers:
+            said = tf.stack([teacher(pixels, training=False) for teacher in self.teachers])
+            labels = tf.sigmoid(tf.reduce_mean(said, axis=0))
         labels = labels * (1 - self.plan.label_smoothing) + 0.5 * self.plan.label_smoothing
         with tf.GradientTape() as tape:
             logits = self.model(pixels, training=True)

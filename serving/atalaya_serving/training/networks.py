@@ -52,6 +52,26 @@ def _oriented(
     return layers.ReLU()(x) if relu else x
 
 
+def compact(x: Tensor) -> Tensor:
+    """A plain residual network with a strided stem, quick to fit: a teacher of `symmetric`."""
+    from keras import layers
+
+    x = _plain(x, 16, kernel=5, strides=2)
+    for channels in (24, 32, 48):
+        x = _plain(x, channels, strides=2)
+        y = _plain(_plain(x, channels), channels, relu=False)
+        x = layers.ReLU()(layers.Add()([x, y]))
+    return layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
+
+
+def _plain(x: Tensor, channels: int, *, kernel: int = 3, strides: int = 1, relu: bool = True) -> Tensor:
+    from keras import layers
+
+    x = layers.Conv2D(channels, kernel, strides=strides, padding="same", use_bias=False)(x)
+    x = layers.BatchNormalization(momentum=0.95)(x)
+    return layers.ReLU()(x) if relu else x
+
+
 def thesis2020(x: Tensor) -> Tensor:
     """The network of the 2020 thesis, kept as it was, as the baseline."""
     from keras import layers
@@ -63,5 +83,9 @@ def thesis2020(x: Tensor) -> Tensor:
     return layers.Dense(64, activation="relu")(layers.Flatten()(x))
 
 
-NETWORKS: dict[str, Callable[[Tensor], Tensor]] = {"symmetric": symmetric, "thesis2020": thesis2020}
+NETWORKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "symmetric": symmetric,
+    "compact": compact,
+    "thesis2020": thesis2020,
+}
 DEFAULT_NETWORK = "symmetric"

@@ -5,10 +5,11 @@ steps a second than one process with many threads, and the same numbers on any n
 """
 
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,29 @@ from atalaya_serving.training.fit import FitPlan, fit, is_fitted, load_fitted
 from atalaya_serving.training.networks import Model
 from atalaya_serving.training.quiet import import_tensorflow_quietly
 
+COMPACT = FitPlan(
+    network="compact",
+    epochs=100,
+    batch_size=32,
+    learning_rate=0.003,
+    weight_decay=0.02,
+    label_smoothing=0.05,
+    cosine=True,
+    augmentation=Augmentation(),
+)
+UNTAUGHT = FitPlan(
+    network="symmetric",
+    epochs=240,
+    batch_size=16,
+    learning_rate=0.004,
+    weight_decay=0.02,
+    label_smoothing=0.05,
+    cosine=True,
+    augmentation=Augmentation(),
+)
 PLANS = {
-    "symmetric": FitPlan(
-        network="symmetric",
-        epochs=240,
-        batch_size=16,
-        learning_rate=0.004,
-        weight_decay=0.02,
-        label_smoothing=0.05,
-        cosine=True,
-        augmentation=Augmentation(),
-    ),
+    "symmetric": replace(UNTAUGHT, label_smoothing=0.0, teachers=(UNTAUGHT, COMPACT, COMPACT)),
+    "compact": COMPACT,
     "thesis2020": FitPlan(network="thesis2020", epochs=175, batch_size=256, learning_rate=0.0008),
 }
 PREDICT_BATCH = 32
@@ -88,7 +101,7 @@ def run_fits(tasks: Sequence[FitTask], jobs: int, on_epoch: Callable[[], None]) 
         if not is_fitted(task.folder):
             waiting.append(task)
             continue
-        for _ in range(task.plan.epochs):
+        for _ in range(task.plan.epochs_in_all):
             on_epoch()
     if jobs == 1 or len(waiting) < 2:
         for task in waiting:
@@ -111,11 +124,19 @@ _ticks: Any = None
 def _start_worker(ticks: Any) -> None:
     global _ticks  # noqa: PLW0603 - a queue reaches a pool's workers only through their initializer
     _ticks = ticks
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import_tensorflow_quietly()
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # a killed run must not go on fitting unseen
 
 
 def _fit_in_worker(task: FitTask) -> None:

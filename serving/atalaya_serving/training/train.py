@@ -1,7 +1,7 @@
 """`atalaya train` as a function: checks the request, carries out the run, shows progress."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def train(request: TrainRequest) -> Scores:
     examples = load_examples(request.source)
     recipe = PLANS[request.network]
     plan = RunPlan(
-        fit=replace(recipe, epochs=request.epochs or recipe.epochs),
+        fit=recipe.with_epochs(request.epochs or recipe.epochs),
         folds=request.folds,
         repeats=request.repeats,
         seed=request.seed,
@@ -48,7 +48,7 @@ def train(request: TrainRequest) -> Scores:
     from tqdm import tqdm
 
     jobs = request.jobs or len(os.sched_getaffinity(0))
-    with tqdm(total=fit_count(plan) * plan.fit.epochs, unit="epoch", desc=request.network, disable=None) as bar:
+    with tqdm(total=fit_count(plan) * plan.fit.epochs_in_all, unit="epoch", desc=request.network, disable=None) as bar:
         return carry_out(request.out, plan, examples, jobs, lambda: _tick(bar))
 
 

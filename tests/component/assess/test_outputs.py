@@ -12,11 +12,13 @@ import numpy as np
 import pandas
 import pytest
 import shapely
+from affine import Affine
 
+from atalaya_serving.scoring.caveats import INTERVAL_CAVEAT
 from atalaya_serving.scoring.errors import OutputExists, ScenePixelsUnavailable
 from atalaya_serving.scoring.outputs import Output, write_output
 from atalaya_serving.scoring.pixels import tile_pixels
-from rasters import TILE, brightness, steps, write_scene
+from rasters import TILE, UTM18, brightness, steps, write_scene
 
 COLUMNS = [
     "scene",
@@ -122,6 +124,7 @@ def test_the_command_sums_up_in_words(bench, scene: Path, tmp_path: Path) -> Non
     ran = run(bench, scene, "--out", tmp_path / "out.parquet")
     assert (ran.returncode, ran.stderr) == (0, "")
     lines = ran.stdout.splitlines()
+    assert lines[2] == f"  {INTERVAL_CAVEAT}"
     assert lines[0] == "port: 19 of 20 tiles assessed with brightness version 1; not assessed: 1 nodata"
     assert lines[1].startswith("  damaged: 6 tiles (90% interval ")
     assert lines[-1] == f"wrote {tmp_path / 'out.parquet'}: 20 rows"
@@ -132,9 +135,68 @@ def test_the_command_tells_programs_in_json(bench, scene: Path) -> None:
     told = json.loads(ran.stdout)
     assert (told["scene"], told["tiles"], told["assessed"], told["not_assessed"]) == ("port", 20, 19, {"nodata": 1})
     assert told["damaged"]["low"] <= told["damaged"]["expected"] <= told["damaged"]["high"]
+    assert (told["damaged"]["level"], told["damaged"]["caveat"]) == (0.9, INTERVAL_CAVEAT)
     last = json.loads(ran.stderr.splitlines()[-1])
-    assert (last["event"], last["done"], last["total"]) == ("progress", 20, 20)
+    assert (last["event"], last["done"], last["total"], last["resumed"]) == ("progress", 20, 20, 0)
     assert bench.store.assessment(told["assessment"]).state == "complete"
+
+
+@pytest.fixture
+def guessed(tmp_path: Path) -> Path:
+    """Two warnings: coarser than the model, and bands without names."""
+    bands = np.stack([steps()] * 3)
+    return write_scene(tmp_path / "c.tif", bands, transform=UTM18 @ Affine.scale(2), photometric="MINISBLACK")
+
+
+def test_warnings_come_before_the_first_tile_and_stay_with_the_result(bench, guessed: Path) -> None:
+    ran = run(bench, guessed, "--json", "--progress", "json")
+    events = [json.loads(line) for line in ran.stderr.splitlines()]
+    assert [event["event"] for event in events[:3]] == ["warning", "warning", "progress"]
+    told = json.loads(ran.stdout)
+    assert told["warnings"] == [event["message"] for event in events[:2]]
+    assert ["taken as red" in told["warnings"][0], "1.00 m a pixel" in told["warnings"][1]] == [True, True]
+    assert bench.store.assessment(told["assessment"]).warnings == tuple(told["warnings"])
+    words = run(bench, guessed)
+    assert words.stderr == "".join(f"warning: {warning}\n" for warning in told["warnings"])
+
+
+def test_files_of_results_carry_the_warnings(bench, guessed: Path, scene: Path, tmp_path: Path) -> None:
+    import pyogrio
+
+    results = [bench.assess(each) for each in (guessed, scene)]
+    expected = list(results[0].warnings)
+    assert len(expected) == 2
+    for suffix in (".parquet", ".gpkg", ".geojson", ".csv"):
+        for ids in ([results[0].assessment.id], [result.assessment.id for result in results]):
+            write_output(bench.store, ids, Output(tmp_path / f"o{suffix}", overwrite=True))
+            if suffix == ".parquet":
+                assert geopandas.read_parquet(tmp_path / "o.parquet").attrs == {"warnings": expected}
+            elif suffix == ".gpkg":
+                assert pyogrio.read_info(tmp_path / "o.gpkg")["layer_metadata"] == {"warnings": "\n".join(expected)}
+            elif suffix == ".geojson":
+                assert json.loads((tmp_path / "o.geojson").read_text())["warnings"] == expected
+            else:
+                assert "warning" not in (tmp_path / "o.csv").read_text()
+    write_output(bench.store, [results[1].assessment.id], Output(tmp_path / "o.geojson", overwrite=True))
+    assert json.loads((tmp_path / "o.geojson").read_text())["warnings"] == []
+
+
+def test_a_scene_given_twice_is_refused(bench, scene: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.tif"
+    link.symlink_to(scene)
+    twice, linked = run(bench, scene, scene), run(bench, scene, link)
+    assert (twice.returncode, linked.returncode) == (2, 2)
+    assert f"error: {scene} is given twice; name each scene once.\n" in twice.stderr
+    assert f"error: {link} is given twice (it is {scene}); name each scene once.\n" in linked.stderr
+
+
+def test_two_files_of_one_content_are_counted_and_written_once(bench, scene: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.tif"
+    copy.write_bytes(scene.read_bytes())
+    ran = run(bench, scene, copy, "--out", tmp_path / "o.csv")
+    assert ran.stderr == f"warning: {copy} has the content of {scene}: it is counted once\n"
+    assert ran.stdout.count("tiles assessed") == 1
+    assert len(read(tmp_path / "o.csv")) == 20
 
 
 def test_partial_writes_what_there_is_and_marks_it(bench, scene: Path, tmp_path: Path) -> None:
@@ -154,7 +216,10 @@ def test_partial_writes_what_there_is_and_marks_it(bench, scene: Path, tmp_path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--partial"], "--partial writes what there is into a file; name it with --out."),
+        (["--partial"], "--partial writes what there is into a file; name the file with --out."),
+        (["--overwrite"], "--overwrite replaces a file of results; name the file with --out."),
+        (["--footprints", "wgs84"], "--footprints chooses the coordinates of a file of results; name the file with"),
+        (["--footprints", "scene"], "--footprints chooses the coordinates of a file of results; name the file with"),
         (["--manifest", "m.yaml"], "--manifest tells what an endpoint serves; give --endpoint"),
         (["--scale", "9,1"], "LO must be below HI"),
         (["--bands", "1,2"], "give one band or three"),
@@ -170,7 +235,7 @@ def test_options_that_make_no_sense_are_refused(bench, scene: Path, options: lis
 def test_a_tiles_pixels_are_those_the_model_saw(bench, tmp_path: Path) -> None:
     values = steps().astype(np.uint16) * 9
     values[: TILE // 3, :TILE] = 0
-    result = bench.assess(write_scene(tmp_path / "s.tif", values[:-20, :-20], nodata=0))
+    result = bench.assess(write_scene(tmp_path / "s.tif", values[:-20, :-20], nodata=0), scale=(0.0, 2295.0))
     table = bench.store.tiles(result.assessment.id)
     record = bench.store.scenes()[0]
     for row, col, probability in zip(table.row, table.col, table.probability, strict=True):

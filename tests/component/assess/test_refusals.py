@@ -19,6 +19,7 @@ from atalaya_serving.scoring.errors import (
     OutputExists,
     OutputUnknown,
     OutputUnwritable,
+    SceneUnfit,
     SceneUnmappable,
     SceneUnplaced,
     SceneUnreadable,
@@ -101,6 +102,51 @@ def off_the_earth(path: Path) -> None:
     write_scene(path, steps(), crs="EPSG:4326", transform=Affine(1, 0, 500, 0, -1, 4000))
 
 
+def kilometres(path: Path) -> None:
+    write_scene(path, steps(), transform=Affine(1000, 0, 500000, 0, -1000, 2052000))
+
+
+def degrees_called_metres(path: Path) -> None:
+    write_scene(path, steps(), transform=Affine(5e-6, 0, 500000, 0, -5e-6, 2052000))
+
+
+def atoms(path: Path) -> None:
+    write_scene(path, steps(), transform=Affine(1e-9, 0, 500000, 0, -1e-9, 2052000))
+
+
+def thin_pixels(path: Path) -> None:
+    write_scene(path, steps(), transform=Affine(0.5, 0, 500000, 0, -50, 2052000))
+
+
+def one_degree_pixels(path: Path) -> None:
+    write_scene(path, steps()[:90, :180], crs="EPSG:4326", transform=Affine(1, 0, -90, 0, -1, 45))
+
+
+def smaller_than_a_tile(path: Path) -> None:
+    write_scene(path, steps()[:60, :80])
+
+
+def endless(path: Path) -> None:
+    write_scene(path, np.zeros((1, 1), np.uint8), SPARSE_OK=True)
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=450_000,
+        height=450_000,
+        count=1,
+        dtype="uint8",
+        crs="EPSG:32618",
+        transform=Affine(0.5, 0, 300000, 0, -0.5, 2052000),
+        tiled=True,
+        blockxsize=16384,
+        blockysize=16384,
+        SPARSE_OK=True,
+        BIGTIFF="YES",
+    ):
+        pass
+
+
 def complex_numbers(path: Path) -> None:
     write_scene(path, steps().astype(np.complex64))
 
@@ -109,6 +155,10 @@ def palette(path: Path) -> None:
     write_scene(path, steps())
     with rasterio.open(path, "r+") as dataset:
         dataset.write_colormap(1, {0: (0, 0, 0), 1: (255, 0, 0)})
+
+
+def negative(path: Path) -> None:
+    write_scene(path, steps(), photometric="MINISWHITE")
 
 
 def classes(path: Path) -> None:
@@ -154,11 +204,31 @@ def all_nodata(path: Path) -> None:
         (flat_transform, SceneUnplaced, "SCENE has a transform that places no pixel"),
         (off_the_earth, SceneUnplaced, "SCENE lies where its coordinate system cannot be turned into degrees"),
         (
+            kilometres,
+            SceneUnfit,
+            "SCENE has pixels of 999 m x 999 m on the ground, and a tile is 64 m wide: with fewer than 8 pixels",
+        ),
+        (
+            degrees_called_metres,
+            SceneUnfit,
+            "SCENE has pixels of 5e-06 m x 5e-06 m on the ground, and the model knows 0.5 m; resample it first",
+        ),
+        (atoms, SceneUnfit, "check its transform and the unit of its coordinate reference system (gdalinfo)."),
+        (thin_pixels, SceneUnfit, "SCENE has pixels of 0.5 m x 50 m on the ground"),
+        (one_degree_pixels, SceneUnfit, "give a scene of 8 m or finer, or check its transform"),
+        (
+            smaller_than_a_tile,
+            SceneUnfit,
+            "SCENE is 40 m x 30 m on the ground, too small for one tile of 64 m (50% of it must be filled)",
+        ),
+        (endless, SceneUnfit, "SCENE would be 12,362,256 tiles, more than 10,000,000; cut it into parts"),
+        (
             complex_numbers,
             SceneUnmappable,
             "SCENE holds complex numbers (complex64); make an amplitude image",
         ),
         (palette, SceneUnmappable, "SCENE has a colour table: its values are labels, not brightness; expand it first"),
+        (negative, SceneUnmappable, "SCENE stores white as 0 (MINISWHITE), a negative to the model; turn it round"),
         (classes, SceneUnmappable, "SCENE looks like a map of classes (one band, values 0 to 5), not an image"),
         (
             two_bands,
@@ -270,8 +340,10 @@ def test_a_corrupt_model_is_refused(bench, tmp_path: Path) -> None:
         (
             "out.shp",
             OutputUnknown,
-            "out.shp has no suffix that names a format; end it in .parquet, .gpkg, .geo",
+            "out.shp ends in .shp, a format that is not written; end it in one of .parquet, .gpkg, .geojson, .csv.",
         ),
+        ("out", OutputUnknown, "out has no suffix to tell its format by; end it in one of .parquet, .gpkg, .geojson"),
+        (".csv", OutputUnknown, ".csv has no suffix to tell its format by; end it in one of .parquet, .gpkg, .geojson"),
         ("there.csv", OutputExists, "there.csv exists; give --overwrite to replace it, or another --out."),
         (
             "nowhere/out.csv",
@@ -333,6 +405,45 @@ def test_a_disk_that_is_full_at_the_end_is_said_and_the_rows_are_safe(bench, tmp
     assert line.startswith("atalaya assess: error: ")
     assert "free space" in line
     assert len(bench.store.scenes()) <= 1
+
+
+WRITE_ON_A_FULL_DISK = """
+import sys
+from pathlib import Path
+from atalaya_serving.scoring import outputs
+from atalaya_serving.scoring.errors import OutputUnwritable
+from atalaya_serving.store import Store
+outputs._BYTES_A_TILE = dict.fromkeys(outputs._BYTES_A_TILE, 0)
+with Store.open(sys.argv[1]) as store:
+    (assessment,) = store.assessments()
+    try:
+        outputs.write_output(store, [assessment.id], outputs.Output(Path(sys.argv[2]), overwrite=True))
+    except OutputUnwritable as error:
+        print(error)
+print(sorted(file.name for file in Path(sys.argv[2]).parent.iterdir()))
+"""
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".gpkg", ".geojson", ".csv"])
+@pytest.mark.parametrize("room", ["4k", "24k"])
+def test_a_disk_that_fills_while_writing_leaves_no_half_file_and_the_old_one(
+    bench, tmp_path: Path, suffix: str, room: str
+) -> None:
+    """The look beforehand is switched off, as when another program takes the room meanwhile."""
+    bench.assess(
+        write_scene(tmp_path / "s.tif", np.random.default_rng(0).integers(9, 99, (2560, 2560)).astype("uint8"))
+    )
+    folder = tmp_path / "small"
+    folder.mkdir()
+    out = folder / f"out[1]{suffix}"
+    fill = f'echo old > "{out}"; exec "$@"'
+    program = [sys.executable, "-c", WRITE_ON_A_FULL_DISK, bench.store_url, str(out)]
+    ran = run(small_disk(folder, "28k" if room == "24k" else "8k", ["sh", "-c", fill, "sh", *program]), bench)
+    said, left = ran.stdout.splitlines()
+    assert said.startswith(f"{out} cannot be written ("), ran.stderr
+    assert "free space or give another --out" in said
+    assert left == f"['out[1]{suffix}']"
+    assert ran.stderr == ""
 
 
 def test_a_scenes_folder_that_cannot_be_written_is_refused_before_the_work(bench, tmp_path: Path) -> None:

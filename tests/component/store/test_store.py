@@ -1,10 +1,12 @@
 """The store on SQLite and on PostgreSQL: the same tests, the same answers."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -195,9 +197,12 @@ def test_a_store_from_before_there_were_warnings_opens_and_takes_them(store: Sto
     engine = sa.create_engine(store_url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE assessments DROP COLUMN warnings")
+        grid = {name: value for name, value in asdict(GRID).items() if name != "meridian"}
+        connection.execute(schema.assessments.update().values(grid=grid))
     engine.dispose()
     with Store.open(store_url) as again:
         assert again.assessment("old").warnings == ()
+        assert again.assessment("old").grid == GRID
         assert again.begin(assessment(id="new", warnings=("coarse",))).warnings == ("coarse",)
         insert = "INSERT INTO assessments SELECT {} FROM assessments WHERE id = 'new'"
         columns = [column.name for column in schema.assessments.columns if column.name != "warnings"]
@@ -294,8 +299,21 @@ def test_a_store_of_another_schema_is_refused(store: Store, store_url: str) -> N
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        pytest.param("nonsense", r"^the text given is not a store's address", id="no address at all"),
+        pytest.param(
+            "nonsense", r"^the store's address cannot be read: it does not begin with the kind", id="nonsense"
+        ),
+        pytest.param("/data/store.db", r"^the store's address cannot be read.*give sqlite:///FILE or", id="a path"),
+        pytest.param("postgresql://a:secret@b:port/c", r"cannot be read: its port is no number; give", id="no port"),
+        pytest.param(
+            "sqlite:///", r"^sqlite:/// names no file, so its rows would be lost at once;", id="no file named"
+        ),
+        pytest.param("sqlite:///:memory:", r"names no file, so its rows would be lost", id="memory"),
+        pytest.param("sqlite://host/x", r"\(a file needs three slashes, or four\)", id="two slashes"),
+        pytest.param("sqlite:////tmp", r"^the store sqlite:////tmp is a folder; name a file in it", id="a folder"),
         pytest.param("mysql://a:secret@b/c", r"^mysql://a:\*\*\*@b/c is not a store's address", id="another database"),
+        pytest.param(
+            "sqlite+what:///x", r"is not a store's address \(sqlite\+what is not known\)", id="no such driver"
+        ),
         pytest.param(
             "postgresql://me:secret@127.0.0.1:1/x",
             r"^the store postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/x cannot be used .*check the address",
@@ -310,6 +328,26 @@ def test_a_store_that_cannot_be_opened_is_said_without_its_password(url: str, me
         Store.open(url)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("not a database, and long enough to have a header of its own " * 20)
+    before = file.read_bytes()
+    with pytest.raises(StoreUnavailable, match=r"\(file is not a database\); it is a file of another kind: name anot"):
+        Store.open(f"sqlite:///{file}")
+    assert file.read_bytes() == before
+
+
+def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    """As a GeoPackage is one."""
+    file = tmp_path / "damage.gpkg"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE gpkg_contents (x)")
+    before = file.read_bytes()
+    with pytest.raises(StoreUnavailable, match=r"damage.gpkg is a database of something else \(it has tables, and non"):
+        Store.open(f"sqlite:///{file}")
+    assert file.read_bytes() == before
 
 
 FILL = """

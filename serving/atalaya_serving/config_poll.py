@@ -1,12 +1,11 @@
-"""Looks at --model_config_file again and again, and serves what it says when it has changed."""
+"""Looks at a config file again and again, and has it taken when it has changed."""
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from atalaya_serving.errors import ServingError, SettingsError
-from atalaya_serving.tfs.model_config import read_model_config
-from atalaya_serving.tfs.status import ModelApi
 
 _log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 0.2
@@ -15,9 +14,12 @@ _PATIENCE_SECONDS = 0.2
 class ConfigPoll:
     """A thread that a wrong file never ends: it is reported once, and what serves goes on serving."""
 
-    def __init__(self, path: Path, seconds: float, api: ModelApi) -> None:
-        self._path, self._seconds, self._api = path, seconds, api
+    def __init__(self, path: Path, seconds: float, take: Callable[[], object]) -> None:
+        """`take` reads the file and serves what it says; it raises ServingError or SettingsError."""
+        self._path, self._seconds, self._take = path, seconds, take
         self._seen = self._content()
+        self._has_failed = False
+        self._taking = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="config-poll", daemon=True)
 
@@ -34,14 +36,24 @@ class ConfigPoll:
 
     def look(self) -> None:
         """One look."""
-        content = self._content()
-        if content == self._seen:
-            return
-        self._seen = content
         try:
-            self._api.apply(read_model_config(self._path))
+            self.take_if_new()
         except (ServingError, SettingsError) as error:
             _log.error("config not taken", extra={"file": str(self._path), "reason": str(error)})
+
+    def take_if_new(self, *, again: bool = False) -> bool:
+        """Have the file taken where it has changed; `again` also where it was not taken the last time.
+
+        False where there was nothing to take. Raises ServingError, SettingsError.
+        """
+        with self._taking:
+            content = self._content()
+            if content == self._seen and not (again and self._has_failed):
+                return False
+            self._seen, self._has_failed = content, True
+            self._take()
+            self._has_failed = False
+        return True
 
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds):

@@ -1,0 +1,1 @@
+"""The operator: from an InferenceModel to what runs in a cluster."""
