@@ -167,10 +167,9 @@ def _newest_first(entry: tuple[str, Manifest]) -> tuple[int, str]:
 
 
 def _pods(deployment: Manifest) -> int:
-    """Until its controller has looked at a Deployment, it will have the pods that it is told to have."""
-    if not rollout.is_up_to_date(deployment):
-        return rollout.desired(deployment)
-    return int((deployment.get("status") or {}).get("replicas") or 0)
+    """A Deployment that has no pods in its first moments is told to have those it makes, or each start were a write."""
+    there = int((deployment.get("status") or {}).get("replicas") or 0)
+    return there or (0 if _deployment_condition(deployment, "ReplicaFailure", TRUE) else rollout.desired(deployment))
 
 
 def _serving(target: Target, seen: Seen) -> str:

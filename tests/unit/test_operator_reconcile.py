@@ -45,8 +45,10 @@ def test_a_new_model_takes_five_objects_and_two_writes_of_its_status() -> None:
     cluster.reconcile()
     assert status(cluster)["reason"] == "Starting"
     assert condition(cluster, "Ready")["status"] == "False"
-    cluster.pods_answer(cluster.names("Deployment")[0], ready=0)
-    cluster.reconcile()
+    (name,) = cluster.names("Deployment")
+    for seen in ({}, {"observedGeneration": 1}, {"observedGeneration": 1, "replicas": 1, "unavailableReplicas": 1}):
+        cluster.objects["Deployment", name]["status"] = seen
+        cluster.reconcile()
     cluster.all_pods_answer()
     cluster.reconcile()
     assert [one.split(" ")[0] for one in cluster.writes] == ["apply"] * 5 + ["status"] * 2
