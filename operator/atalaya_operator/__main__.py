@@ -9,10 +9,11 @@ from typing import Self
 from prometheus_client import start_http_server
 
 from atalaya_operator import handlers
-from atalaya_operator.cluster_client import ClusterClient
+from atalaya_operator.cluster_client import MODELS, ClusterClient
 from atalaya_operator.controller import Controller
 from atalaya_operator.observed import ModelKey, Observed
 from atalaya_operator.platform import Platform
+from atalaya_operator.resync import Resync
 from atalaya_operator.work_queue import WorkQueue
 from atalaya_operator.workers import Workers
 from atalaya_spec.errors import AtalayaError, UsageError
@@ -45,7 +46,8 @@ def run(environment: Mapping[str, str]) -> None:
     controller = Controller(client, observed, lambda: surroundings.platform)
     workers = Workers(queue, controller.reconcile, config.workers)
     start_http_server(config.metrics_port)
-    registry = handlers.registry(observed, queue, surroundings, workers)
+    resync = Resync(client, observed, queue.add, MODELS)
+    registry = handlers.registry(observed, queue, surroundings, (workers, resync))
     handlers.run(registry, f"http://0.0.0.0:{config.health_port}/healthz")
 
 

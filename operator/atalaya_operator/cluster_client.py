@@ -7,6 +7,7 @@ turns each answer into objects and back.
 import json
 import os
 from typing import Any, Self
+from urllib.parse import quote
 
 import urllib3
 from kubernetes.client import Configuration
@@ -18,14 +19,18 @@ from atalaya_operator.crd import PLURAL
 from atalaya_operator.errors import ClusterUnavailable, ObjectRefused, TryAgain
 from atalaya_operator.kinds import OWNED, Kind
 from atalaya_operator.metrics import REQUESTS
-from atalaya_operator.names import FIELD_MANAGER
+from atalaya_operator.names import FIELD_MANAGER, MODEL_LABEL
 from atalaya_operator.revision import Manifest
 from atalaya_spec.inference_model import API_VERSION, KIND
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=20)
-_KINDS = {kind.name: kind for kind in (*OWNED, Kind(API_VERSION, KIND, PLURAL))}
+MODELS = Kind(API_VERSION, KIND, PLURAL)
+_KINDS = {kind.name: kind for kind in (*OWNED, MODELS)}
 _NOT_FOUND, _UNAUTHORIZED, _CONFLICT, _TOO_MANY = 404, 401, 409, 429
 _APPLY = {"Content-Type": "application/apply-patch+yaml"}
+_ONLY_METADATA = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
+_PAGE = 500
+_EVER = 2**63
 
 
 class ClusterClient:
@@ -61,7 +66,8 @@ class ClusterClient:
         """Server-side apply; answers the object as it is then."""
         made = self._call("PATCH", manifest, f"?fieldManager={manager}&force=true", manifest, _APPLY)
         if made is None:
-            raise ObjectRefused(f"{_told(manifest)}: the namespace or its kind is not there.")
+            told = f"{manifest['kind']} {manifest['metadata']['name']}"
+            raise ObjectRefused(f"{told}: the namespace or its kind is not there.")
         return made
 
     def apply_status(self, manifest: Manifest) -> Manifest | None:
@@ -73,41 +79,62 @@ class ClusterClient:
         body = {"propagationPolicy": "Background", "preconditions": {"uid": found["metadata"]["uid"]}}
         self._call("DELETE", found, "", body, {"Content-Type": "application/json"})
 
+    def uids(self, kind: Kind) -> tuple[frozenset[str], int]:
+        """The uids of all models, or of all objects with our label, and the version of the cluster that has them."""
+        path = f"/{_root(kind)}/{kind.api_version}/{kind.plural}?limit={_PAGE}"
+        if kind != MODELS:
+            path += f"&labelSelector={quote(MODEL_LABEL, safe='')}"
+        found: set[str] = set()
+        following = ""
+        while True:
+            page = self._request("GET", f"{path}{following}", kind.name, kind.name, None, _ONLY_METADATA)
+            if page is None:
+                return frozenset(), _EVER  # a kind that is not served has no objects
+            found |= {one["metadata"]["uid"] for one in page["items"]}
+            if not page["metadata"].get("continue"):
+                return frozenset(found), int(page["metadata"]["resourceVersion"])
+            following = f"&continue={quote(page['metadata']['continue'], safe='')}"
+
     def _call(
         self, verb: str, about: Manifest, suffix: str = "", body: Manifest | None = None, headers: Any = None
     ) -> Manifest | None:
-        REQUESTS.labels(verb=verb.lower(), kind=about["kind"]).inc()
+        told = f"{about['kind']} {about['metadata']['name']}"
+        return self._request(verb, f"{_path(about)}{suffix}", about["kind"], told, body, headers)
+
+    def _request(
+        self, verb: str, path: str, kind: str, told: str, body: Manifest | None, headers: Any
+    ) -> Manifest | None:
+        REQUESTS.labels(verb=verb.lower(), kind=kind).inc()
         login = {one["key"]: one["value"] for one in self._settings.auth_settings().values() if one["value"]}
         try:
             answer = self._pool.request(
                 verb,
-                f"{self._settings.host}{_path(about)}{suffix}",
+                f"{self._settings.host}{path}",
                 body=None if body is None else json.dumps(body).encode(),
                 headers={"Accept": "application/json", **login, **(headers or {})},
                 timeout=_TIMEOUT,
                 retries=False,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise TryAgain(f"{_told(about)}: the API server does not answer ({error}).") from error
+            raise TryAgain(f"{told}: the API server does not answer ({error}).") from error
         if answer.status < 300:
             found: Manifest = json.loads(answer.data)
             return found
         if answer.status == _NOT_FOUND:
             return None
-        message = f"{_told(about)}: {_words(answer.data)}"
+        message = f"{told}: {_words(answer.data)}"
         if answer.status in (_UNAUTHORIZED, _CONFLICT, _TOO_MANY) or answer.status >= 500:
             raise TryAgain(message, _seconds(answer.headers.get("Retry-After")))
         raise ObjectRefused(message)
 
 
+def _root(kind: Kind) -> str:
+    return "apis" if kind.group else "api"
+
+
 def _path(about: Manifest) -> str:
     kind, metadata = _KINDS[about["kind"]], about["metadata"]
-    root = "apis" if kind.group else "api"
-    return f"/{root}/{kind.api_version}/namespaces/{metadata['namespace']}/{kind.plural}/{metadata['name']}"
-
-
-def _told(about: Manifest) -> str:
-    return f"{about['kind']} {about['metadata']['name']}"
+    return f"/{_root(kind)}/{kind.api_version}/namespaces/{metadata['namespace']}/{kind.plural}/{metadata['name']}"
 
 
 def _words(data: bytes) -> str:

@@ -6,8 +6,8 @@ kopf calls no event handler before the first lists of all indexed kinds are in; 
 
 import dataclasses
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import kopf
 
@@ -18,12 +18,10 @@ from atalaya_operator.observed import ModelKey, Observed, model_key
 from atalaya_operator.platform import OPTIONAL_KINDS, Platform
 from atalaya_operator.revision import Manifest
 from atalaya_operator.work_queue import WorkQueue
-from atalaya_operator.workers import Workers
 from atalaya_spec.inference_model import GROUP, VERSION
 
 _DELETED = "DELETED"
 _DEFINITIONS = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
-_STOP_SECONDS = 10.0
 
 
 class Surroundings:
@@ -39,8 +37,15 @@ class Surroundings:
         self.platform = dataclasses.replace(self.platform, offers=frozenset(offers))
 
 
+class Threads(Protocol):
+    """What works beside kopf, from its start to its end."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
 def registry(
-    observed: Observed, queue: WorkQueue[ModelKey], surroundings: Surroundings, workers: Workers
+    observed: Observed, queue: WorkQueue[ModelKey], surroundings: Surroundings, threads: Sequence[Threads]
 ) -> kopf.OperatorRegistry:
     """All handlers."""
     made = kopf.OperatorRegistry()
@@ -50,10 +55,12 @@ def registry(
     _watch(made, _DEFINITIONS, _definitions(observed, queue, surroundings), when=_concerns_us)
 
     async def start(**_: Any) -> None:
-        workers.start()
+        for one in threads:
+            one.start()
 
     async def stop(**_: Any) -> None:
-        workers.stop(_STOP_SECONDS)
+        for one in threads:
+            one.stop()
 
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)

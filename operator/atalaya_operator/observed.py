@@ -77,6 +77,13 @@ class Observed:
             model = self._models.get(key)
             return None if model is None else Seen(model, dict(self._objects.get(key, {})))
 
+    def of_kind(self, kind: str) -> list[Manifest]:
+        """Every object of a kind, of all models."""
+        with self._lock:
+            if kind == KIND:
+                return list(self._models.values())
+            return [found for one in self._objects.values() for key, found in one.items() if key.kind == kind]
+
     def models(self) -> list[ModelKey]:
         """Every model there is."""
         with self._lock:

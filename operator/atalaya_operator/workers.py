@@ -11,6 +11,7 @@ from atalaya_operator.observed import ModelKey
 from atalaya_operator.work_queue import WorkQueue
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.2, 60.0
+_STOP_SECONDS = 10.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -28,11 +29,11 @@ class Workers:
         for thread in self._threads:
             thread.start()
 
-    def stop(self, timeout_seconds: float) -> None:
+    def stop(self) -> None:
         """Finish what is being worked on, and nothing more."""
         self._queue.close()
         for thread in self._threads:
-            thread.join(timeout_seconds)
+            thread.join(_STOP_SECONDS)
 
     def _run(self) -> None:
         while (key := self._queue.take()) is not None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from kubernetes.client import Configuration
 
-from atalaya_operator.cluster_client import ClusterClient
+from atalaya_operator.cluster_client import MODELS, ClusterClient
 from atalaya_operator.errors import ClusterUnavailable, ObjectRefused, TryAgain
+from atalaya_operator.kinds import OWNED
 from atalaya_operator.names import FIELD_MANAGER
 
 DEPLOYMENT: dict[str, Any] = {"kind": "Deployment", "metadata": {"name": "d", "namespace": "n", "uid": "u"}}
@@ -129,3 +130,12 @@ def test_without_a_cluster_it_says_so_in_a_line(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(ClusterUnavailable, match="no cluster is known here"):
         ClusterClient.connect(1)
+
+
+def test_what_is_there_is_listed_by_our_label_models_without_it(answers: Answers) -> None:
+    answers.body = json.dumps({"metadata": {"resourceVersion": "7"}, "items": [{"metadata": {"uid": "a"}}]})
+    with served(answers) as client:
+        assert client.uids(MODELS) == ({"a"}, 7)
+        assert client.uids(next(kind for kind in OWNED if kind.name == "Service")) == ({"a"}, 7)
+    assert answers.asked[0][1] == "/apis/serving.atalaya.dev/v1alpha1/inferencemodels?limit=500"
+    assert answers.asked[1][1] == "/api/v1/services?limit=500&labelSelector=serving.atalaya.dev%2Fmodel"

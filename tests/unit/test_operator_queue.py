@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from atalaya_operator.errors import TryAgain
+from atalaya_operator.kinds import OWNED, Kind
 from atalaya_operator.observed import ModelKey, ObjectKey, Observed
+from atalaya_operator.resync import forget_what_is_gone
 from atalaya_operator.work_queue import WorkQueue
 from atalaya_operator.workers import Workers
 
@@ -81,7 +83,7 @@ def test_what_fails_is_tried_again_and_holds_up_nobody(error: Exception) -> None
     queue.add(ModelKey("n", "good"))
     workers.start()
     assert done.wait(10)
-    workers.stop(5)
+    workers.stop()
     assert looked == ["bad", "good", "bad"]
 
 
@@ -115,3 +117,29 @@ def test_an_object_that_was_made_anew_is_not_forgotten_with_the_old_one() -> Non
     assert known(observed) == service(20, uid="new")
     observed.drop(service(21, uid="new"))
     assert known(observed) is None
+
+
+class Listing:
+    """A cluster in which these are, at a version."""
+
+    def __init__(self, version: int, *uids: str) -> None:
+        self.told = frozenset(uids), version
+
+    def uids(self, kind: Kind) -> tuple[frozenset[str], int]:
+        return self.told if kind.name == "Service" else (frozenset(), 0)
+
+
+@pytest.mark.parametrize(
+    ("listing", "is_forgotten"),
+    [
+        pytest.param(Listing(50), True, id="gone"),
+        pytest.param(Listing(50, "u"), False, id="still-there"),
+        pytest.param(Listing(11), False, id="made-since-the-list"),
+    ],
+)
+def test_what_was_removed_unseen_is_found_out(listing: Listing, is_forgotten: bool) -> None:
+    observed = Observed()
+    observed.put(service(12))
+    concerned = forget_what_is_gone(listing, observed, OWNED)
+    assert concerned == ({ModelKey("n", "m")} if is_forgotten else set())
+    assert (known(observed) is None) == is_forgotten

@@ -78,8 +78,10 @@ def test_at_rest_nothing_is_asked_and_nothing_written(spec: dict[str, Any]) -> N
 def test_a_change_brings_the_new_revision_up_beside_the_old_and_moves_the_service_when_it_answers() -> None:
     cluster = served()
     (old,), old_digest = cluster.names("Deployment"), led_to(cluster)
+    ports = cluster.objects["Service", "m"]["spec"]["ports"]
     change(cluster, engineVersion="2026.2.1")
     cluster.reconcile()
+    assert cluster.objects["Service", "m"]["spec"]["ports"] == ports  # the new version has more
     assert len(cluster.names("Deployment")) == 2
     assert led_to(cluster) == led_to(cluster, "m-headless") == old_digest
     assert status(cluster)["reason"] == "RollingOut"
