@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from atalaya_spec.fields import Choice, ListOf, Scalar, Struct, WholeNumber, described
 
 _COUNT = WholeNumber(0, 2**31 - 1)
-_GENERATION = WholeNumber(0, 2**63 - 1)
+_GENERATION = WholeNumber(0, 2**53 - 1)  # past it an API server, which reads bounds as floats, refuses every number
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 
 

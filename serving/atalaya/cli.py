@@ -34,6 +34,7 @@ COMMANDS = {
     "assess": Command("atalaya.commands.assess", "assess scenes tile by tile: GeoTIFF in, a map of damage out"),
     "lint": Command("atalaya.commands.lint", "check InferenceModel files, every error at once"),
     "plan": Command("atalaya.commands.plan", "show the objects that a cluster would get, and what would change"),
+    "operator": Command("atalaya.commands.operator", "run the controller that serves a cluster's InferenceModels"),
     "train": Command("atalaya.commands.train", "train a model on labelled tiles"),
     "export": Command("atalaya.commands.export", "write a trained model in the formats that servers load"),
     "evaluate": Command("atalaya.commands.evaluate", "measure a model on labelled tiles"),
@@ -52,6 +53,7 @@ EXTRAS = {
     "h3": "dashboard",
     "psycopg": "postgres",
     "kubernetes": "operator",
+    "kopf": "operator",
 }
 
 

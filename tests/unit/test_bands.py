@@ -50,7 +50,7 @@ def test_a_guess_is_told() -> None:
         pytest.param(
             ["gray", "undefined"], None, r"x.tif has bands \(gray, undefined\) that cannot be mapped", id="two"
         ),
-        pytest.param(["gray", *["undefined"] * 3], None, "say which to use with --bands R,G,B", id="four"),
+        pytest.param(["gray", *["undefined"] * 3], None, "say which to use by number, as --bands 3,2,1", id="four"),
         pytest.param(["red", "nir"], None, "cannot be mapped to gray", id="red and infrared"),
         pytest.param(["gray"], (2,), "--bands 2 does not fit x.tif, which has 1 band", id="no such band"),
         pytest.param(["gray"] * 3, (1, 2), "give one", id="two bands said"),

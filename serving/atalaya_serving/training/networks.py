@@ -36,8 +36,7 @@ def symmetric(x: Tensor) -> Tensor:
         for _ in range(blocks):
             y = _oriented(_oriented(x, fields), fields, relu=False)
             x = layers.ReLU()(layers.Add()([x, y]))
-    side = x.shape[1]
-    strongest = layers.GlobalMaxPooling1D()(layers.Reshape((side * side * ORIENTATIONS, fields))(x))
+    strongest = layers.GlobalMaxPooling1D()(layers.Reshape((ORIENTATIONS, fields))(layers.GlobalMaxPooling2D()(x)))
     return layers.Dropout(0.2)(layers.Concatenate()([pool_orientations(x), strongest]))
 
 

@@ -23,16 +23,6 @@ from atalaya_serving.training.fit import FitPlan, fit, is_fitted, load_fitted
 from atalaya_serving.training.networks import Model
 from atalaya_serving.training.quiet import import_tensorflow_quietly
 
-COMPACT = FitPlan(
-    network="compact",
-    epochs=100,
-    batch_size=32,
-    learning_rate=0.003,
-    weight_decay=0.02,
-    label_smoothing=0.05,
-    cosine=True,
-    augmentation=Augmentation(),
-)
 UNTAUGHT = FitPlan(
     network="symmetric",
     epochs=240,
@@ -43,6 +33,7 @@ UNTAUGHT = FitPlan(
     cosine=True,
     augmentation=Augmentation(),
 )
+COMPACT = replace(UNTAUGHT, network="compact", epochs=100, batch_size=32, learning_rate=0.003)
 PLANS = {
     "symmetric": replace(UNTAUGHT, label_smoothing=0.0, teachers=(UNTAUGHT, COMPACT, COMPACT)),
     "compact": COMPACT,

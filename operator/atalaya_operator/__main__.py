@@ -1,0 +1,72 @@
+"""`python -m atalaya_operator`: the controller's process. Reads its surroundings once, and puts the parts together."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from prometheus_client import start_http_server
+
+from atalaya_operator import handlers
+from atalaya_operator.cluster_client import MODELS, ClusterClient
+from atalaya_operator.controller import Controller
+from atalaya_operator.observed import ModelKey, Observed
+from atalaya_operator.platform import Platform
+from atalaya_operator.resync import Resync
+from atalaya_operator.work_queue import WorkQueue
+from atalaya_operator.workers import Workers
+from atalaya_spec.errors import AtalayaError, UsageError
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the process is told of itself; what it is told of the cluster is the Platform."""
+
+    workers: int = 4
+    metrics_port: int = 8081
+    health_port: int = 8080
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Raises UsageError."""
+        return cls(
+            workers=_number(environment, "ATALAYA_OPERATOR_WORKERS", cls.workers),
+            metrics_port=_number(environment, "ATALAYA_OPERATOR_METRICS_PORT", cls.metrics_port),
+            health_port=_number(environment, "ATALAYA_OPERATOR_HEALTH_PORT", cls.health_port),
+        )
+
+
+def run(environment: Mapping[str, str]) -> None:
+    """Work until told to end. Raises AtalayaError."""
+    config = Config.from_environment(environment)
+    surroundings = handlers.Surroundings(Platform.from_environment(environment))
+    client = ClusterClient.connect(config.workers)
+    observed, queue = Observed(), WorkQueue[ModelKey]()
+    controller = Controller(client, observed, lambda: surroundings.platform)
+    workers = Workers(queue, controller.reconcile, config.workers)
+    start_http_server(config.metrics_port)
+    resync = Resync(client, observed, queue.add, MODELS)
+    registry = handlers.registry(observed, queue, surroundings, (workers, resync))
+    handlers.run(registry, f"http://0.0.0.0:{config.health_port}/healthz")
+
+
+def main() -> int:
+    """The exit code."""
+    try:
+        run(os.environ)
+    except AtalayaError as error:
+        sys.stderr.write(f"atalaya operator: error: {error}\n")
+        return error.exit_code
+    return 0
+
+
+def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, str(default))
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise UsageError(f"{name} is {text!r}; write a whole number from 1.")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""The calls that the operator makes, each one request: plain dicts in and out, errors by whether another try helps.
+
+`kubernetes` is used for what it knows of credentials and TLS. Its dynamic client asks for more than is needed here, and
+turns each answer into objects and back.
+"""
+
+import json
+import os
+from typing import Any, Self
+from urllib.parse import quote
+
+import urllib3
+from kubernetes.client import Configuration
+from kubernetes.client.rest import RESTClientObject
+from kubernetes.config import load_incluster_config, load_kube_config
+from kubernetes.config.config_exception import ConfigException
+
+from atalaya_operator.crd import PLURAL
+from atalaya_operator.errors import ClusterUnavailable, ObjectRefused, TryAgain
+from atalaya_operator.kinds import OWNED, Kind
+from atalaya_operator.metrics import REQUESTS
+from atalaya_operator.names import FIELD_MANAGER, MODEL_LABEL
+from atalaya_operator.revision import Manifest
+from atalaya_spec.inference_model import API_VERSION, KIND
+
+_TIMEOUT = urllib3.Timeout(connect=5, read=20)
+MODELS = Kind(API_VERSION, KIND, PLURAL)
+_KINDS = {kind.name: kind for kind in (*OWNED, MODELS)}
+_NOT_FOUND, _UNAUTHORIZED, _CONFLICT, _TOO_MANY = 404, 401, 409, 429
+_APPLY = {"Content-Type": "application/apply-patch+yaml"}
+_ONLY_METADATA = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
+_PAGE = 500
+_EVER = 2**63
+
+
+class ClusterClient:
+    """An API server. Safe for threads."""
+
+    def __init__(self, settings: Configuration) -> None:
+        rest: Any = RESTClientObject
+        self._settings: Any = settings
+        self._pool: urllib3.PoolManager = rest(settings).pool_manager
+
+    @classmethod
+    def connect(cls, connections: int) -> Self:
+        """As the pod's service account, or where there is none as kubectl does. Raises ClusterUnavailable."""
+        settings = Configuration()
+        settings.connection_pool_maxsize = connections
+        in_cluster: Any = load_incluster_config
+        by_file: Any = load_kube_config
+        try:
+            if "KUBERNETES_SERVICE_HOST" in os.environ:
+                in_cluster(client_configuration=settings)
+            else:
+                by_file(os.environ.get("KUBECONFIG") or None, client_configuration=settings)
+        except (ConfigException, OSError, TypeError) as error:
+            told = " ".join(str(error).split())
+            raise ClusterUnavailable(f"no cluster is known here ({told}); set KUBECONFIG.") from error
+        return cls(settings)
+
+    def get(self, wanted: Manifest) -> Manifest | None:
+        """What stands where a manifest is to be made; None for nothing."""
+        return self._call("GET", wanted)
+
+    def apply(self, manifest: Manifest, manager: str) -> Manifest:
+        """Server-side apply; answers the object as it is then."""
+        made = self._call("PATCH", manifest, f"?fieldManager={manager}&force=true", manifest, _APPLY)
+        if made is None:
+            told = f"{manifest['kind']} {manifest['metadata']['name']}"
+            raise ObjectRefused(f"{told}: the namespace or its kind is not there.")
+        return made
+
+    def apply_status(self, manifest: Manifest) -> Manifest | None:
+        """The same on the status subresource; None when there is no such object."""
+        return self._call("PATCH", manifest, f"/status?fieldManager={FIELD_MANAGER}&force=true", manifest, _APPLY)
+
+    def remove(self, found: Manifest) -> None:
+        """Delete this very object, what belongs to it behind it. What is gone already is no error."""
+        body = {"propagationPolicy": "Background", "preconditions": {"uid": found["metadata"]["uid"]}}
+        self._call("DELETE", found, "", body, {"Content-Type": "application/json"})
+
+    def uids(self, kind: Kind) -> tuple[frozenset[str], int]:
+        """The uids of all models, or of all objects with our label, and the version of the cluster that has them."""
+        path = f"/{_root(kind)}/{kind.api_version}/{kind.plural}?limit={_PAGE}"
+        if kind != MODELS:
+            path += f"&labelSelector={quote(MODEL_LABEL, safe='')}"
+        found: set[str] = set()
+        following = ""
+        while True:
+            page = self._request("GET", f"{path}{following}", kind.name, kind.name, None, _ONLY_METADATA)
+            if page is None:
+                return frozenset(), _EVER  # a kind that is not served has no objects
+            found |= {one["metadata"]["uid"] for one in page["items"]}
+            if not page["metadata"].get("continue"):
+                return frozenset(found), int(page["metadata"]["resourceVersion"])
+            following = f"&continue={quote(page['metadata']['continue'], safe='')}"
+
+    def _call(
+        self, verb: str, about: Manifest, suffix: str = "", body: Manifest | None = None, headers: Any = None
+    ) -> Manifest | None:
+        told = f"{about['kind']} {about['metadata']['name']}"
+        return self._request(verb, f"{_path(about)}{suffix}", about["kind"], told, body, headers)
+
+    def _request(
+        self, verb: str, path: str, kind: str, told: str, body: Manifest | None, headers: Any
+    ) -> Manifest | None:
+        REQUESTS.labels(verb=verb.lower(), kind=kind).inc()
+        login = {one["key"]: one["value"] for one in self._settings.auth_settings().values() if one["value"]}
+        try:
+            answer = self._pool.request(
+                verb,
+                f"{self._settings.host}{path}",
+                body=None if body is None else json.dumps(body).encode(),
+                headers={"Accept": "application/json", **login, **(headers or {})},
+                timeout=_TIMEOUT,
+                retries=False,
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise TryAgain(f"{told}: the API server does not answer ({error}).") from error
+        if answer.status < 300:
+            found: Manifest = json.loads(answer.data)
+            return found
+        if answer.status == _NOT_FOUND:
+            return None
+        message = f"{told}: {_words(answer.data)}"
+        if answer.status in (_UNAUTHORIZED, _CONFLICT, _TOO_MANY) or answer.status >= 500:
+            raise TryAgain(message, _seconds(answer.headers.get("Retry-After")))
+        raise ObjectRefused(message)
+
+
+def _root(kind: Kind) -> str:
+    return "apis" if kind.group else "api"
+
+
+def _path(about: Manifest) -> str:
+    kind, metadata = _KINDS[about["kind"]], about["metadata"]
+    return f"/{_root(kind)}/{kind.api_version}/namespaces/{metadata['namespace']}/{kind.plural}/{metadata['name']}"
+
+
+def _words(data: bytes) -> str:
+    """What the API server said, without the rest of its answer."""
+    try:
+        return " ".join(str(json.loads(data)["message"]).split())
+    except (ValueError, KeyError, TypeError):
+        return " ".join(data.decode(errors="replace").split())[:500]
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text and text.isdecimal() else None

@@ -1,0 +1,136 @@
+"""Reconciles one model: carries out step after step until nothing is left, then tells of it in one status call.
+
+Plainly callable: a test calls `reconcile` as a worker does. It keeps nothing between calls but what is observed.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Protocol
+
+from atalaya_operator import conditions
+from atalaya_operator.conditions import Finding
+from atalaya_operator.desired_state import revision
+from atalaya_operator.errors import ObjectRefused, TryAgain
+from atalaya_operator.manifests.subject import Subject
+from atalaya_operator.observed import ModelKey, Observed, Seen
+from atalaya_operator.ownership import is_applied, is_leaving
+from atalaya_operator.platform import Platform
+from atalaya_operator.reconcile import Target, belongs_to_another, in_the_way, missing, next_step
+from atalaya_operator.revision import Decisions, Manifest, PinnedVersion
+from atalaya_spec.inference_model import InferenceModel
+from atalaya_spec.model_files import check_object
+from atalaya_spec.problems import Problem
+
+AGAIN_SECONDS = 30.0
+"""How soon to look again where nothing that is watched will tell of the change."""
+_MOST_STEPS = 8
+_STATUS = "status"
+
+
+class Writer(Protocol):
+    """The cluster, as far as it is written to. Every call may raise TryAgain and ObjectRefused."""
+
+    def get(self, wanted: Manifest) -> Manifest | None: ...
+    def apply(self, manifest: Manifest, manager: str) -> Manifest: ...
+    def apply_status(self, manifest: Manifest) -> Manifest | None: ...
+    def remove(self, found: Manifest) -> None: ...
+
+
+def decide(model: InferenceModel) -> Decisions | Problem:
+    """What the spec itself decides. Stores and nodes are not asked yet: a version that only a store knows is told."""
+    versions = model.spec.model.versions
+    if not versions.specific:
+        asked = "all" if versions.all else "latest"
+        return Problem(
+            f"spec.model.versions.{asked}",
+            "which versions these are is not looked up in the store yet",
+            "name them, as in spec.model.versions: {specific: [3]}",
+        )
+    return Decisions(tuple(map(PinnedVersion, versions.specific)), model.spec.devices[0])
+
+
+def timestamp() -> str:
+    """Now, as Kubernetes writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Controller:
+    """Brings models to what their specs say."""
+
+    def __init__(
+        self,
+        cluster: Writer,
+        observed: Observed,
+        platform: Callable[[], Platform],
+        now: Callable[[], str] = timestamp,
+    ) -> None:
+        self._cluster, self._observed, self._platform, self._now = cluster, observed, platform, now
+
+    def reconcile(self, key: ModelKey) -> float | None:
+        """Answers in how many seconds to look again; None when a change will tell. Raises TryAgain."""
+        seen = self._observed.seen(key)
+        if seen is None or is_leaving(seen.model):
+            return None  # what it owns goes with it
+        model, findings = check_object(seen.model)
+        if model is None:
+            return self._report(key, conditions.invalid_spec(findings.problems), None)
+        decided = decide(model)
+        if isinstance(decided, Problem):
+            return self._report(key, conditions.unresolved(decided), None)
+        platform = self._platform()
+        target = Target(Subject(model, seen.model["metadata"]["uid"]), revision(model, decided, platform), platform)
+        try:
+            taken = self._advance(key, target)
+        except ObjectRefused as refused:
+            return self._report(key, conditions.object_refused(str(refused)), target, AGAIN_SECONDS)
+        if taken:
+            return self._report(key, conditions.name_taken(taken), target, AGAIN_SECONDS)
+        return self._report(key, None, target)
+
+    def _advance(self, key: ModelKey, target: Target) -> list[Manifest]:
+        """Write until nothing is left to write. Answers what of others is in the way, before which it stops."""
+        for _ in range(_MOST_STEPS):
+            seen = self._observed.seen(key)
+            if seen is None:
+                return []
+            if taken := [*in_the_way(target, seen), *self._unseen(target, seen)]:
+                return taken
+            step = next_step(target, self._observed.seen(key) or seen)
+            if not step.applies and not step.removals:
+                return []
+            for apply in step.applies:
+                self._observed.put(self._cluster.apply(apply.manifest, apply.manager))
+            for found in step.removals:
+                self._cluster.remove(found)
+                self._observed.drop(found)
+        raise TryAgain(f"{key.namespace}/{key.name}: something changes its objects as often as they are set right.")
+
+    def _unseen(self, target: Target, seen: Seen) -> list[Manifest]:
+        """Ask for what is about to be made: the watches see only what has our label."""
+        taken = []
+        for wanted in missing(target, seen):
+            found = self._cluster.get(wanted)
+            if found is None:
+                continue
+            if belongs_to_another(found, target.subject):
+                taken.append(found)
+            else:
+                self._observed.put(found)
+        return taken
+
+    def _report(
+        self, key: ModelKey, finding: Finding | None, target: Target | None, again: float | None = None
+    ) -> float | None:
+        seen = self._observed.seen(key)
+        if seen is None:
+            return None
+        finding = finding or (conditions.progress(target, seen) if target else None)
+        assert finding  # without a target there is always one
+        status = conditions.status(finding, seen, target, self._now())
+        if not is_applied(status, seen.model, _STATUS):
+            kept = self._cluster.apply_status(status)
+            if kept is None:
+                self._observed.drop(seen.model)
+                return None
+            self._observed.put(kept)
+        return again

@@ -1,0 +1,153 @@
+"""What kopf calls: the one file that imports it. Each handler keeps what it is told and names the model to look at.
+
+Only low-level events and indices are used, which write nothing: no finalizer, no annotation, no progress in a status.
+kopf calls no event handler before the first lists of all indexed kinds are in; so nothing is decided on half a picture.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import kopf
+
+from atalaya_operator.crd import PLURAL
+from atalaya_operator.kinds import OWNED, Kind
+from atalaya_operator.names import MODEL_LABEL
+from atalaya_operator.observed import ModelKey, Observed, model_key
+from atalaya_operator.platform import OPTIONAL_KINDS, Platform
+from atalaya_operator.revision import Manifest
+from atalaya_operator.work_queue import WorkQueue
+from atalaya_spec.inference_model import GROUP, VERSION
+
+_DELETED = "DELETED"
+_DEFINITIONS = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+
+
+class Surroundings:
+    """The platform, with the optional kinds that the cluster has now."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+
+    def learn(self, definition: Manifest, *, is_there: bool) -> None:
+        """Take in what a CustomResourceDefinition of an optional kind says."""
+        kind = definition["spec"]["names"]["kind"]
+        offers = self.platform.offers - {kind} | ({kind} if is_there and _is_served(definition) else set())
+        self.platform = dataclasses.replace(self.platform, offers=frozenset(offers))
+
+
+class Threads(Protocol):
+    """What works beside kopf, from its start to its end."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+def registry(
+    observed: Observed, queue: WorkQueue[ModelKey], surroundings: Surroundings, threads: Sequence[Threads]
+) -> kopf.OperatorRegistry:
+    """All handlers."""
+    made = kopf.OperatorRegistry()
+    objects = Listener(observed.put, observed.drop, lambda found: queue.add(model_key(found)))
+    for resource in (*map(_resource, OWNED), (GROUP, VERSION, PLURAL)):
+        _watch(made, resource, objects)
+    _watch(made, _DEFINITIONS, _definitions(observed, queue, surroundings), when=_concerns_us)
+
+    async def start(**_: Any) -> None:
+        for one in threads:
+            one.start()
+
+    async def stop(**_: Any) -> None:
+        for one in threads:
+            one.stop()
+
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    kopf.on.login(registry=made)(login)
+    kopf.on.startup(registry=made)(start)
+    kopf.on.cleanup(registry=made)(stop)
+    return made
+
+
+def settings() -> kopf.OperatorSettings:
+    """Nothing is written by kopf, and only what carries our label is watched."""
+    made = kopf.OperatorSettings()
+    made.posting.enabled = False
+    made.peering.standalone = True
+    made.scanning.disabled = False
+    made.networking.request_timeout = 60
+    for kind in OWNED:
+        made.watching.label_selectors[_resource(kind)] = MODEL_LABEL
+    return made
+
+
+def run(registry: kopf.OperatorRegistry, liveness_endpoint: str) -> None:
+    """Until the process is told to end."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for talkative in ("kopf.objects", "kopf.activities"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
+    kopf.run(
+        registry=registry,
+        settings=settings(),
+        standalone=True,
+        clusterwide=True,
+        liveness_endpoint=liveness_endpoint,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener:
+    """What is done with objects of a kind. `keep` happens before anything is decided, the others after."""
+
+    keep: Callable[[Manifest], object]
+    forget: Callable[[Manifest], object]
+    look: Callable[[Manifest], None]
+
+
+def _watch(made: kopf.OperatorRegistry, resource: tuple[str, str, str], listener: Listener, **filters: Any) -> None:
+    async def index(body: kopf.Body, **_: Any) -> None:
+        listener.keep(dict(body))
+
+    async def event(type: str | None, body: kopf.Body, **_: Any) -> None:
+        if type == _DELETED:
+            listener.forget(dict(body))
+        listener.look(dict(body))
+
+    name = resource[-1]
+    kopf.index(*resource, id=f"keep-{name}", registry=made, **filters)(index)
+    kopf.on.event(*resource, id=f"look-{name}", registry=made, **filters)(event)
+
+
+def _definitions(observed: Observed, queue: WorkQueue[ModelKey], surroundings: Surroundings) -> Listener:
+    def look(_: Manifest) -> None:
+        for key in observed.models():
+            queue.add(key)
+
+    return Listener(
+        keep=lambda found: surroundings.learn(found, is_there=True),
+        forget=lambda gone: surroundings.learn(gone, is_there=False),
+        look=look,
+    )
+
+
+def _concerns_us(body: kopf.Body, **_: Any) -> bool:
+    spec = body["spec"]
+    return OPTIONAL_KINDS.get(spec["names"]["kind"], "").startswith(f"{spec['group']}/")
+
+
+def _is_served(definition: Manifest) -> bool:
+    wanted = _group_version(OPTIONAL_KINDS[definition["spec"]["names"]["kind"]])[1]
+    conditions = (definition.get("status") or {}).get("conditions") or ()
+    established = any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
+    return established and any(one["name"] == wanted and bool(one["served"]) for one in definition["spec"]["versions"])
+
+
+def _resource(kind: Kind) -> tuple[str, str, str]:
+    return (*_group_version(kind.api_version), kind.plural)
+
+
+def _group_version(api_version: str) -> tuple[str, str]:
+    group, slash, version = api_version.partition("/")
+    return (group, version) if slash else ("", group)
