@@ -1,11 +1,15 @@
 """Fixtures that every kind of test shares."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+# A shell starts background jobs with SIGINT ignored; what the tests start would inherit that, and ctrl-C do nothing.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

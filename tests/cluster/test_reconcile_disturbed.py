@@ -1,0 +1,62 @@
+"""The operator when its surroundings fail: the API server restarts, a model is replaced by another of its name."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.access import Cluster
+from cluster.crd import install_crds
+from cluster.errors import ClusterFault
+from cluster.operator_process import OperatorProcess, running
+
+DEVICE = "gpu.intel.com/xe"
+
+
+@pytest.fixture
+def operator(cluster: Cluster, tmp_path: Path) -> Iterator[OperatorProcess]:
+    install_crds(cluster)
+    with running(cluster, tmp_path) as one:
+        yield one
+
+
+def apply_model(cluster: Cluster, namespace: str, **spec: Any) -> None:
+    location = {"uri": "s3://models/m", "versions": {"specific": [3]}}
+    model = {
+        "apiVersion": "serving.atalaya.dev/v1alpha1",
+        "kind": "InferenceModel",
+        "metadata": {"name": "m"},
+        "spec": {"engine": "openvino", "devices": [DEVICE], "model": location, **spec},
+    }
+    cluster.apply(model, namespace=namespace)
+
+
+def test_a_model_that_is_replaced_by_another_of_its_name_gets_objects_of_its_own(
+    cluster: Cluster, namespace: str, operator: OperatorProcess
+) -> None:
+    apply_model(cluster, namespace)
+    cluster.wait("im/m", "condition=Ready", namespace)
+    old = cluster.get("im/m", namespace)["metadata"]["uid"]
+    cluster.kubectl("delete", "im/m", "--namespace", namespace)
+    apply_model(cluster, namespace)
+
+    def belongs_to_the_new_one() -> None:
+        service = cluster.get("service/m", namespace)
+        if service["metadata"]["ownerReferences"][0]["uid"] == old:
+            raise ClusterFault("the old model's Service is still there")
+
+    cluster.until("the Service is the new model's", belongs_to_the_new_one)
+    cluster.wait("im/m", "condition=Ready", namespace)
+    assert operator.defects() == ""
+
+
+def test_an_api_server_that_restarts_is_waited_for(cluster: Cluster, namespace: str, operator: OperatorProcess) -> None:
+    apply_model(cluster, namespace)
+    cluster.wait("im/m", "condition=Ready", namespace)
+    cluster.restart_api_server()
+    cluster.kubectl("delete", "service/m-headless", "--namespace", namespace)
+    apply_model(cluster, namespace, batching={"maxSize": 4})
+    cluster.wait("service/m-headless", "create", namespace, timeout_seconds=120)
+    cluster.wait("im/m", "condition=Ready", namespace, timeout_seconds=120)
+    assert operator.stop() == 0
