@@ -1,7 +1,7 @@
 """What kopf calls: the one file that imports it. Each handler keeps what it is told and names the model to look at.
 
 Only low-level events and indices are used, which write nothing: no finalizer, no annotation, no progress in a status.
-kopf calls no event handler before the first lists of all indexed kinds are in; so nothing is decided on half a picture.
+kopf calls no event handler before the first lists of all indexed kinds are in, so nothing is decided on half a picture.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from atalaya_operator.revision import Manifest
 from atalaya_operator.work_queue import WorkQueue
 from atalaya_spec.inference_model import GROUP, VERSION
 
+Resource = tuple[str, str, str]
 _DELETED = "DELETED"
 _DEFINITIONS = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 
@@ -50,8 +51,9 @@ def registry(
     """All handlers."""
     made = kopf.OperatorRegistry()
     objects = Listener(observed.put, observed.drop, lambda found: queue.add(model_key(found)))
-    for resource in (*map(_resource, OWNED), (GROUP, VERSION, PLURAL)):
-        _watch(made, resource, objects)
+    _watch(made, (GROUP, VERSION, PLURAL), objects, is_awaited=False)
+    for kind in OWNED:
+        _watch(made, _resource(kind), objects, is_awaited=not kind.is_optional)
     _watch(made, _DEFINITIONS, _definitions(observed, queue, surroundings), when=_concerns_us)
 
     async def start(**_: Any) -> None:
@@ -99,25 +101,33 @@ def run(registry: kopf.OperatorRegistry, liveness_endpoint: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Listener:
-    """What is done with objects of a kind. `keep` happens before anything is decided, the others after."""
+    """What is done with objects of a kind."""
 
     keep: Callable[[Manifest], object]
     forget: Callable[[Manifest], object]
     look: Callable[[Manifest], None]
 
 
-def _watch(made: kopf.OperatorRegistry, resource: tuple[str, str, str], listener: Listener, **filters: Any) -> None:
+def _watch(
+    made: kopf.OperatorRegistry, resource: Resource, listener: Listener, *, is_awaited: bool = True, **filters: Any
+) -> None:
+    """`is_awaited`: nothing is decided before the first list is in. Never for a kind that may go: kopf waits for ever
+    for the list of one that went before it came. Its objects are asked for one by one before they are made anyway.
+    """
+
     async def index(body: kopf.Body, **_: Any) -> None:
         listener.keep(dict(body))
 
     async def event(type: str | None, body: kopf.Body, **_: Any) -> None:
         if type == _DELETED:
             listener.forget(dict(body))
+        else:
+            listener.keep(dict(body))
         listener.look(dict(body))
 
-    name = resource[-1]
-    kopf.index(*resource, id=f"keep-{name}", registry=made, **filters)(index)
-    kopf.on.event(*resource, id=f"look-{name}", registry=made, **filters)(event)
+    kopf.on.event(*resource, id=f"look-{resource[-1]}", registry=made, **filters)(event)
+    if is_awaited:
+        kopf.index(*resource, id=f"keep-{resource[-1]}", registry=made, **filters)(index)
 
 
 def _definitions(observed: Observed, queue: WorkQueue[ModelKey], surroundings: Surroundings) -> Listener:
@@ -144,7 +154,7 @@ def _is_served(definition: Manifest) -> bool:
     return established and any(one["name"] == wanted and bool(one["served"]) for one in definition["spec"]["versions"])
 
 
-def _resource(kind: Kind) -> tuple[str, str, str]:
+def _resource(kind: Kind) -> Resource:
     return (*_group_version(kind.api_version), kind.plural)
 
 

@@ -59,9 +59,9 @@ class OperatorProcess:
             return str(answer.read().decode())
 
     def defects(self) -> str:
-        """Stack traces of the log; empty when there are none."""
+        """The log, when it tells of a defect of ours; empty when there is none."""
         text = self.log.read_text()
-        return text if "Traceback" in text else ""
+        return text if "a defect of Atalaya" in text else ""
 
     def calls(self, namespace: str) -> Counter[str]:
         """What it asked of a namespace so far, by verb and resource, from the API server's own record."""

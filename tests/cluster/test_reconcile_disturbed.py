@@ -9,6 +9,8 @@ import pytest
 from cluster.access import Cluster
 from cluster.crd import install_crds
 from cluster.errors import ClusterFault
+from cluster.fake_nodes import FakeNode
+from cluster.foreign_crds import install_foreign_crds
 from cluster.operator_process import OperatorProcess, running
 
 DEVICE = "gpu.intel.com/xe"
@@ -17,8 +19,12 @@ DEVICE = "gpu.intel.com/xe"
 @pytest.fixture
 def operator(cluster: Cluster, tmp_path: Path) -> Iterator[OperatorProcess]:
     install_crds(cluster)
+    node = FakeNode("fake-enough", {DEVICE: 100})
+    cluster.apply(node.manifest())
+    cluster.wait(f"node/{node.name}", "condition=Ready")
     with running(cluster, tmp_path) as one:
         yield one
+    cluster.kubectl("delete", f"node/{node.name}", "--wait=false")
 
 
 def apply_model(cluster: Cluster, namespace: str, **spec: Any) -> None:
@@ -60,3 +66,18 @@ def test_an_api_server_that_restarts_is_waited_for(cluster: Cluster, namespace: 
     cluster.wait("service/m-headless", "create", namespace, timeout_seconds=120)
     cluster.wait("im/m", "condition=Ready", namespace, timeout_seconds=120)
     assert operator.stop() == 0
+
+
+def test_a_kind_that_is_installed_later_is_made_use_of_and_one_that_goes_is_missed_by_nobody(
+    cluster: Cluster, namespace: str, operator: OperatorProcess
+) -> None:
+    cluster.kubectl("delete", "crd", "podmonitors.monitoring.coreos.com", "--ignore-not-found")
+    apply_model(cluster, namespace)
+    cluster.wait("im/m", "condition=Ready", namespace)
+    name = cluster.get("deployments", namespace)["items"][0]["metadata"]["name"]
+    install_foreign_crds(cluster)
+    cluster.wait(f"podmonitor/{name}", "create", namespace)
+    cluster.kubectl("delete", "crd", "podmonitors.monitoring.coreos.com")
+    apply_model(cluster, namespace, batching={"maxSize": 4})
+    cluster.wait("im/m", "condition=Ready", namespace)
+    assert operator.defects() == ""
