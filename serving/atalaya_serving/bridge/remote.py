@@ -159,19 +159,22 @@ class RemoteDataplane(Dataplane):
 
     def decode(self, request: InferRequest, go: Callable[[ServingError | None], None]) -> None:
         """Decode the values of `request`, then `go`: here, or in another thread where it would hold up other calls."""
+        if not self.takes_more:  # `write` says so
+            go(None)
+            return
         if sum(one.data.nbytes for one in request.inputs if isinstance(one.data, Encoded)) <= _DECODED_HERE_BYTES:
             go(_decode(request))
             return
         self._count(1)
 
         def decode_and_go() -> None:
+            failure = _decode(request)
+            self._count(-1)
             try:
-                go(_decode(request))
+                go(failure)
             except Exception as error:  # noqa: BLE001 - the edge of a thread: the caller must have an answer
                 _log.error("a request failed in the bridge", exc_info=error)
                 go(InferenceFailed("the bridge failed on this request; its log says why."))
-            finally:
-                self._count(-1)
 
         try:
             self._aside.submit(decode_and_go)

@@ -19,7 +19,7 @@ from atalaya_serving.bridge.tfs_upstream import TfsDialect, TfsModels
 from atalaya_serving.bridge.upstream import Answer, Done, Upstream
 from atalaya_serving.bridge.v2_wire import write_request
 from atalaya_serving.dataplane import InferReply, InferRequest, InputTensor
-from atalaya_serving.errors import InferenceFailed, InvalidRequest, ModelNotFound
+from atalaya_serving.errors import InferenceFailed, InvalidRequest, ModelNotFound, QueueFull
 from atalaya_serving.served import ServedVersion
 from atalaya_serving.tfs.messages import PredictRequest, PredictResponse
 
@@ -42,9 +42,9 @@ class Echo:
         done(ModelNotFound("retired just now.") if is_retired else answer.SerializeToString())
 
 
-def plane(upstream: Echo) -> RemoteDataplane:
+def plane(upstream: Echo, most_in_flight: int = 8) -> RemoteDataplane:
     there = cast(Upstream, upstream)
-    return RemoteDataplane(TfsModels(there), there, TfsDialect())
+    return RemoteDataplane(TfsModels(there), there, TfsDialect(), most_in_flight)
 
 
 def strings(count: int) -> bytes:
@@ -68,6 +68,16 @@ def test_few_strings_are_read_at_once_and_many_in_a_thread_of_their_own() -> Non
     here = threading.current_thread().name
     assert upstream.threads[0] == here
     assert upstream.threads[1].startswith("aside")
+
+
+@pytest.mark.parametrize("count", [3, 30_000])
+def test_what_waits_to_be_decoded_counts_as_on_its_way(count: int) -> None:
+    dataplane = plane(Echo(), most_in_flight=1)
+    for _ in range(3):
+        assert isinstance(answer_of(dataplane, strings(count)), bytes)
+        dataplane.wait_until_idle(30)
+    dataplane.in_flight = 1
+    assert isinstance(answer_of(dataplane, strings(count)), QueueFull)
 
 
 @pytest.mark.parametrize("count", [3, 30_000])
