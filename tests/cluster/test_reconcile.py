@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,8 +78,9 @@ def test_a_model_becomes_running_pods_in_few_calls_and_none_at_rest(
     assert row.split()[:6] == ["m", "openvino", DEVICE, "3", "1/1", "Serving"]
     time.sleep(QUIET_SECONDS)
     calls = operator.calls(namespace)
-    assert writes(calls) <= 7, calls
-    assert calls.total() <= 12, calls
+    without_monitor = Counter({call: count for call, count in calls.items() if not call.endswith(" podmonitors")})
+    assert writes(without_monitor) <= 7, calls  # another test may have given the cluster the PodMonitor kind
+    assert without_monitor.total() <= 12, calls
     time.sleep(QUIET_SECONDS)
     assert operator.calls(namespace) == calls
     kept = cluster.get("im/m", namespace)["metadata"]
