@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from atalaya_serving.engines.base import DEFAULT_SIGNATURE
 from atalaya_serving.errors import SettingsError
+from atalaya_serving.flag_values import port, positive, seconds
 from atalaya_serving.settings import DEFAULT_MAX_MESSAGE_BYTES, Settings
 
 TFS, V2 = "tfs", "v2"
@@ -41,8 +42,8 @@ def _flags() -> argparse.ArgumentParser:
     parser.add_argument("--from", dest="client", required=True, choices=(TFS, V2), help="what clients speak")
     parser.add_argument("--to", choices=(V2, TFS), help="what the upstream speaks (default: the other one)")
     parser.add_argument("--upstream", required=True, help="HOST:PORT of its gRPC, for REST clients too")
-    parser.add_argument("--port", type=_port, default=9000, help="gRPC port; 0 is off (default 9000)")
-    parser.add_argument("--rest_port", type=_port, default=8000, help="REST and /metrics port; 0 is off (default 8000)")
+    parser.add_argument("--port", type=port, default=9000, help="gRPC port; 0 is off (default 9000)")
+    parser.add_argument("--rest_port", type=port, default=8000, help="REST and /metrics port; 0 is off (default 8000)")
     parser.add_argument("--grpc_bind_address", default="127.0.0.1", help="default 127.0.0.1: this machine only")
     parser.add_argument("--rest_bind_address", default="127.0.0.1", help="default 127.0.0.1: this machine only")
     parser.add_argument(
@@ -60,20 +61,18 @@ def _flags() -> argparse.ArgumentParser:
         default=DEFAULT_SIGNATURE,
         help=f"the signature that KServe v2's clients call (--from v2; default {DEFAULT_SIGNATURE})",
     )
-    parser.add_argument(
-        "--max_message_bytes", type=_positive, default=DEFAULT_MAX_MESSAGE_BYTES, help="largest request"
-    )
+    parser.add_argument("--max_message_bytes", type=positive, default=DEFAULT_MAX_MESSAGE_BYTES, help="largest request")
     parser.add_argument(
         "--queue_size",
-        type=_positive,
+        type=positive,
         default=1024,
         help="calls on their way; more get RESOURCE_EXHAUSTED (default 1024)",
     )
     parser.add_argument(
-        "--drain_seconds", type=_seconds, default=30.0, help="time for accepted calls after SIGTERM (default 30)"
+        "--drain_seconds", type=seconds, default=30.0, help="time for accepted calls after SIGTERM (default 30)"
     )
     parser.add_argument(
-        "--watch_seconds", type=_seconds, default=1.0, help="how often the upstream is asked whether it is ready"
+        "--watch_seconds", type=seconds, default=1.0, help="how often the upstream is asked whether it is ready"
     )
     parser.add_argument("--log_level", default="INFO", type=str.upper, choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     parser.add_argument("--log_format", default="auto", choices=("auto", "json", "plain"))
@@ -134,25 +133,3 @@ def _labels(given: Sequence[str]) -> dict[str, dict[str, int]]:
             raise SettingsError(f"--version_label {text} is not MODEL:LABEL=VERSION, like haiti-damage:stable=3.")
         made.setdefault(model, {})[label] = int(version)
     return made
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port (0 to 65535)")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return value
