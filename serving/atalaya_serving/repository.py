@@ -15,7 +15,7 @@ from dataclasses import replace
 from atalaya_serving.deadline import Deadline
 from atalaya_serving.engines.base import Engine
 from atalaya_serving.errors import ModelLoadFailed, ModelNotFound, ModelNotReady, ServingError
-from atalaya_serving.loading import Loader, fingerprint
+from atalaya_serving.loading import Loader, fingerprint, why_unreadable
 from atalaya_serving.model_state import LifeState, Model, VersionState
 from atalaya_serving.served import ServedVersion, identify
 from atalaya_serving.settings import ModelSettings, Settings
@@ -277,7 +277,7 @@ class ModelRepository:
             next(folder.iterdir(), None)
             there = versions(folder)
         except OSError as error:
-            told = f"{folder} cannot be read: {error.strerror}; mount it or correct the model's path."
+            told = why_unreadable(folder, error)
             if not model.ready and told != model.reason:
                 _log.error("model folder unreadable", extra={"model": model.settings.name, "reason": told})
             model.reason = told
