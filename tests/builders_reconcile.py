@@ -36,6 +36,7 @@ class FakeCluster:
         self.objects = {(one["kind"], one["metadata"]["name"]): copy.deepcopy(one) for one in objects}
         self.calls: list[str] = []
         self.cut_after: int | None = None
+        self.now = "2026-01-01T00:00:00Z"
         self.refuse: Callable[[Manifest], None] = lambda manifest: None
         self._versions, self._uids = itertools.count(100), itertools.count(1)
 
@@ -52,6 +53,7 @@ class FakeCluster:
         live = self.objects.setdefault(_key(manifest), {"kind": manifest["kind"], "metadata": {}, "spec": {}})
         metadata = live["metadata"]
         metadata.setdefault("uid", f"uid-{next(self._uids)}")
+        metadata.setdefault("creationTimestamp", self.now)
         before = _fields_of(live, manager)
         spec = copy.deepcopy(live.get("spec"))
         _remove(live, before, _fields(manifest), [one for one in _all_fields(live) if one is not before])
@@ -119,7 +121,7 @@ class FakeCluster:
     def reconcile(self, platform: Platform | None = None) -> float | None:
         """One look by an operator that was just started."""
         plain = platform or Platform(atalaya_version="0.1.0")
-        return Controller(self, self.observed(), lambda: plain, lambda: "2026-01-01T00:00:00Z").reconcile(KEY)
+        return Controller(self, self.observed(), lambda: plain, lambda: self.now).reconcile(KEY)
 
     def settle(self, platform: Platform | None = None) -> None:
         """Look, with all pods coming up, until nothing is written."""

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from atalaya_operator import rollout
+from atalaya_operator import device_words, rollout
+from atalaya_operator.device_words import PREFERRED_DEVICE, SCALER_CAPPED
 from atalaya_operator.endpoints import endpoints
 from atalaya_operator.manifests.autoscaler import lacking
 from atalaya_operator.names import selector, service_name
@@ -98,6 +99,7 @@ def status(finding: Finding, seen: Seen, target: Target | None, now: str) -> Man
     known = {one["name"]: one for one in before.get("revisions") or ()}
     revisions = tuple(_revision(found, known, target, leading) for _, found in sorted(there.items(), key=_newest_first))
     shown = next((one for one in revisions if serving and one.name == serving["metadata"]["name"]), None)
+    finding = _with_device(finding, target)
     told = Status(
         observed_generation=metadata["generation"],
         replicas=_pods(serving) if serving else 0,
@@ -128,15 +130,36 @@ def _conditions(
         _condition(PROGRESSING, helps or serves, finding),
     ]
     if target and target.subject.model.spec.scaling:
-        lacks = " ".join(map(str, lacking(target.subject.model, target.platform)))
-        cause = Finding(SCALER_MISSING if lacks else SCALER_MADE, lacks or "an autoscaler owns the replicas.")
-        made.append(_condition(AUTOSCALING, not lacks, cause))
+        made.append(_autoscaling(target))
+    if target and target.choice:
+        told = device_words.preference(target.choice, target.subject.model.spec.devices)
+        made += [_condition(PREFERRED_DEVICE, told[0], Finding(*told[1:]))] if told else []
     generation = seen.model["metadata"]["generation"]
     known = {one["type"]: one for one in (seen.model.get("status") or {}).get("conditions") or ()}
     for one in made:
         live = known.get(one.type)
         since = live["lastTransitionTime"] if live and live["status"] == one.status else now
         yield replace(one, last_transition_time=since, observed_generation=generation)
+
+
+def _with_device(finding: Finding, target: Target | None) -> Finding:
+    """With what its device has to do with it."""
+    if target is None or target.choice is None:
+        return finding
+    devices = target.subject.model.spec.devices
+    told = " ".join(filter(None, (finding.message, device_words.sentence(target.choice, devices))))
+    step = finding.next_step or device_words.next_step(target.choice, devices)
+    return replace(finding, message=told, next_step=step)
+
+
+def _autoscaling(target: Target) -> Condition:
+    scaling = target.subject.model.spec.scaling
+    assert scaling  # only asked where there is one
+    if lacks := " ".join(map(str, lacking(target.subject.model, target.platform))):
+        return _condition(AUTOSCALING, False, Finding(SCALER_MISSING, lacks))
+    if told := device_words.capped(target.choice, scaling.max):
+        return _condition(AUTOSCALING, True, Finding(SCALER_CAPPED, told))
+    return _condition(AUTOSCALING, True, Finding(SCALER_MADE, "an autoscaler owns the replicas."))
 
 
 def _condition(kind: str, holds: bool, finding: Finding) -> Condition:

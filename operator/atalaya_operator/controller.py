@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from atalaya_operator import conditions
+from atalaya_operator.allocation import Allocation, Asked
 from atalaya_operator.conditions import Finding
 from atalaya_operator.desired_state import revision
 from atalaya_operator.errors import ObjectRefused, TryAgain
@@ -37,7 +38,7 @@ class Writer(Protocol):
 
 
 def decide(model: InferenceModel) -> Decisions | Problem:
-    """What the spec itself decides. Stores and nodes are not asked yet: a version that only a store knows is told."""
+    """What the spec itself decides. Stores are not asked yet: a version that only a store knows is told."""
     versions = model.spec.model.versions
     if not versions.specific:
         asked = "all" if versions.all else "latest"
@@ -63,13 +64,17 @@ class Controller:
         observed: Observed,
         platform: Callable[[], Platform],
         now: Callable[[], str] = timestamp,
+        allocation: Allocation | None = None,
     ) -> None:
+        """Without an `allocation` of the caller's, nobody but models holds accelerators."""
         self._cluster, self._observed, self._platform, self._now = cluster, observed, platform, now
+        self._allocation = allocation or Allocation(observed, tuple)
 
     def reconcile(self, key: ModelKey) -> float | None:
         """Answers in how many seconds to look again; None when a change will tell. Raises TryAgain."""
         seen = self._observed.seen(key)
         if seen is None or is_leaving(seen.model):
+            self._allocation.forget(key)
             return None  # what it owns goes with it
         model, findings = check_object(seen.model)
         if model is None:
@@ -77,15 +82,20 @@ class Controller:
         decided = decide(model)
         if isinstance(decided, Problem):
             return self._report(key, conditions.unresolved(decided), None)
-        platform = self._platform()
-        target = Target(Subject(model, seen.model["metadata"]["uid"]), revision(model, decided, platform), platform)
+        target: Target | None = None
         try:
+            target = self._target(Subject(model, seen.model["metadata"]["uid"]), decided, seen)
             taken = self._advance(key, target)
         except ObjectRefused as refused:
             return self._report(key, conditions.object_refused(str(refused)), target, AGAIN_SECONDS)
         if taken:
             return self._report(key, conditions.name_taken(taken), target, AGAIN_SECONDS)
-        return self._report(key, None, target)
+        return self._report(key, None, target, target.choice.again if target.choice else None)
+
+    def _target(self, subject: Subject, decided: Decisions, seen: Seen) -> Target:
+        platform = self._platform()
+        given = self._allocation.give(Asked(subject, decided, platform, seen), self._now())
+        return Target(subject, revision(subject.model, given.decided, platform), platform, given.choice)
 
     def _advance(self, key: ModelKey, target: Target) -> list[Manifest]:
         """Write until nothing is left to write. Answers what of others is in the way, before which it stops."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import kopf
 
+from atalaya_operator.accelerators import amounts_of
 from atalaya_operator.crd import PLURAL
 from atalaya_operator.kinds import NODES, OWNED, PODS, Kind
 from atalaya_operator.names import MODEL_LABEL
@@ -24,6 +25,8 @@ Resource = tuple[str, str, str]
 _DELETED = "DELETED"
 POD_SETTLES_SECONDS = 0.5
 """A pod that starts tells of each step; its model is looked at once for several, or for its Deployment's word."""
+DEVICES_SETTLE_SECONDS = 0.5
+"""Accelerators come free and go by several at a time."""
 _DEFINITIONS = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 
 
@@ -139,9 +142,24 @@ def pod_listener(observed: Observed, queue: WorkQueue[ModelKey]) -> Listener:
 
     def keep(found: Manifest) -> None:
         if observed.put_pod(found):
-            queue.add(model_key(found), POD_SETTLES_SECONDS)
+            look(found)
 
-    return Listener(keep, lambda gone: queue.add(observed.drop_pod(gone), POD_SETTLES_SECONDS), lambda _: None)
+    def forget(gone: Manifest) -> None:
+        observed.drop_pod(gone)
+        look(gone)
+
+    def look(pod: Manifest) -> None:
+        queue.add(model_key(pod), POD_SETTLES_SECONDS)
+        if amounts_of(pod["spec"]):
+            devices_changed(observed, queue)
+
+    return Listener(keep, forget, lambda _: None)
+
+
+def devices_changed(observed: Observed, queue: WorkQueue[ModelKey]) -> None:
+    """Have those looked at whom it concerns which accelerators are free."""
+    for key in observed.followers():
+        queue.add(key, DEVICES_SETTLE_SECONDS)
 
 
 def node_listener(observed: Observed, queue: WorkQueue[ModelKey]) -> Listener:

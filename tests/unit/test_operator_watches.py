@@ -144,6 +144,23 @@ def test_a_node_and_a_pod_that_go_are_forgotten_and_wake_their_models(told: Told
     assert seen.pods == ()
 
 
+@pytest.mark.parametrize("what", ["pod", "node"])
+def test_a_model_that_follows_what_is_free_is_looked_at_when_others_take_or_leave_it(told: Told, what: str) -> None:
+    def happens(version: int, *, goes: bool) -> set[ModelKey]:
+        listener, found = (told.pods, pod(version, "a", "other")) if what == "pod" else (told.nodes, node(version, "t"))
+        if goes:
+            listener.forget(found)
+            return told.taken()
+        return told.of(listener, found)
+
+    assert M not in happens(1, goes=False)
+    told.observed.follow(M, is_open=True)
+    assert M in happens(2, goes=True)
+    assert M in happens(3, goes=False)
+    told.observed.follow(M, is_open=False)
+    assert M not in happens(4, goes=True)
+
+
 class Nothing:
     """A cluster in which none of what is asked for is left."""
 
