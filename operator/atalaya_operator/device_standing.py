@@ -19,6 +19,13 @@ from atalaya_operator.names import (
 from atalaya_operator.revision import Manifest
 from atalaya_spec.server_versions import CPU
 
+_ANNOTATIONS = (
+    DEVICE_SINCE_ANNOTATION,
+    DEVICE_REASON_ANNOTATION,
+    DEVICES_TRIED_ANNOTATION,
+    DEVICE_RETURNS_ANNOTATION,
+)
+
 
 def device_of(deployment: Manifest) -> str:
     """The device that its pods ask for."""
@@ -87,6 +94,15 @@ def kept_annotations(choice: Choice, since: str) -> dict[str, str]:
         DEVICE_RETURNS_ANNOTATION: choice.returns_to,
     }
     return {key: value for key, value in told.items() if value}
+
+
+def with_device_annotations(manifest: Manifest, live: Manifest | None) -> Manifest:
+    """An object with what the one that is there tells of its device, which no spec says."""
+    there = ((live or {}).get("metadata") or {}).get("annotations") or {}
+    if not (kept := {key: there[key] for key in _ANNOTATIONS if key in there}):
+        return manifest
+    metadata = manifest["metadata"]
+    return {**manifest, "metadata": {**metadata, "annotations": {**metadata.get("annotations", {}), **kept}}}
 
 
 def _created(found: Manifest) -> str:

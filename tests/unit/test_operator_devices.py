@@ -7,6 +7,7 @@ import pytest
 
 from atalaya_operator.accelerators import Holder
 from atalaya_operator.allocation import Allocation, Asked
+from atalaya_operator.device_standing import with_device_annotations
 from atalaya_operator.manifests.subject import Subject
 from atalaya_operator.observed import ModelKey, Observed
 from atalaya_operator.revision import Decisions, PinnedVersion
@@ -281,3 +282,13 @@ def _asked(observed: Observed, name: str, **spec: Any) -> Asked:
     assert seen
     assert isinstance(read, InferenceModel)
     return Asked(Subject(read, document["metadata"]["uid"]), Decisions((PinnedVersion(3),), CPU), PLAIN, seen)
+
+
+def test_a_plan_compares_a_fallen_back_model_without_what_no_spec_says() -> None:
+    cluster = at_rest()
+    (name,) = cluster.names("Deployment")
+    live = cluster.objects["Deployment", name]
+    assert live["metadata"]["annotations"]["serving.atalaya.dev/device-reason"] == "no node offers gpu.intel.com/xe"
+    bare = {**live, "metadata": {key: value for key, value in live["metadata"].items() if key != "annotations"}}
+    assert with_device_annotations(bare, live) == live
+    assert with_device_annotations(bare, None) == with_device_annotations(bare, bare) == bare
