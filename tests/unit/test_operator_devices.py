@@ -292,3 +292,20 @@ def test_a_plan_compares_a_fallen_back_model_without_what_no_spec_says() -> None
     bare = {**live, "metadata": {key: value for key, value in live["metadata"].items() if key != "annotations"}}
     assert with_device_annotations(bare, live) == live
     assert with_device_annotations(bare, None) == with_device_annotations(bare, bare) == bare
+
+
+@pytest.mark.parametrize(
+    ("is_stuck", "told"),
+    [
+        pytest.param(True, "of 1 gpu.intel.com/xe 1 is free, 1 is needed, pods that wait ask for 2", id="waited-for"),
+        pytest.param(False, "of 1 gpu.intel.com/xe 0 are free, 1 is needed, pods that wait ask for 1", id="held"),
+    ],
+)
+def test_what_another_models_pods_hold_or_wait_for_is_not_given_away(is_stuck: bool, told: str) -> None:
+    cluster = DeviceCluster(model(devices=[XE], replicas=2), nodes=[node("a", xe=1)])
+    cluster.stuck |= {XE} if is_stuck else set()
+    cluster.come_to_rest()
+    observed = cluster.observed()
+    given = Allocation(observed, tuple).give(_asked(observed, "n", devices=[XE, CPU]), cluster.now)
+    assert given.choice
+    assert (given.choice.device, given.choice.reason) == (CPU, told)
