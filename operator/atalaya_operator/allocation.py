@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from atalaya_operator import rollout
-from atalaya_operator.accelerators import Holder, Owner, Stock, holder, stock
+from atalaya_operator.accelerators import Holder, Owner, Stock, stock
 from atalaya_operator.desired_state import revision
-from atalaya_operator.device_choice import Choice, Option, Patience, Standing, choose
+from atalaya_operator.device_choice import Choice, Option, Patience, Standing, choose, settled
 from atalaya_operator.device_standing import chosen_at, device_of, kept_annotations, newest, standing
 from atalaya_operator.devices import tolerations
+from atalaya_operator.ledger import Ledger
 from atalaya_operator.manifests.subject import Subject
-from atalaya_operator.names import MODEL_LABEL, REVISION_LABEL
 from atalaya_operator.observed import ModelKey, Observed, Seen
-from atalaya_operator.ownership import is_leaving
 from atalaya_operator.platform import Platform
 from atalaya_operator.revision import Decisions, Manifest
 from atalaya_spec.inference_model import Spec
@@ -69,7 +68,7 @@ class Allocation:
 
     def __init__(self, observed: Observed, foreign: Callable[[], Iterable[Holder]]) -> None:
         """`foreign` answers the pods of others that take accelerators; it may raise TryAgain and ObjectRefused."""
-        self._observed, self._foreign = observed, foreign
+        self._observed, self._foreign, self._ledger = observed, foreign, Ledger(observed)
         self._lock = threading.Lock()
         self._promised: dict[ModelKey, tuple[str, int]] = {}
 
@@ -80,19 +79,31 @@ class Allocation:
         if only and not _is_to_be_weighed(asked, only, there):
             self.forget(asked.key)
             return Given(replace(asked.decided, device=only))
-        with self._lock:
-            return self._weigh(asked, there, now)
-
-    def _weigh(self, asked: Asked, there: Manifest | None, now: str) -> Given:
-        holders = [*self._foreign(), *self._ours(), *self._claims(asked.key)]
         nodes, spec = self._observed.nodes(), asked.spec
+        before = _standing(asked, there, nodes, now)
+        choice = None if spec.scaling else settled(before, spec.devices[0], _patience(spec))
+        foreign = () if choice else self._foreign()
+        with self._lock:
+            choice = choice or self._choose(asked, before, nodes, foreign)
+            return self._given(asked, there, choice, now)
+
+    def _choose(
+        self, asked: Asked, before: Standing | None, nodes: Mapping[str, Manifest], foreign: Iterable[Holder]
+    ) -> Choice:
+        spec, holders = asked.spec, [*foreign, *self._held(asked.key)]
         stocks = {
             device: stock(device, tolerations(device), nodes, holders, _owner(asked, device))
             for device in spec.devices
             if device != CPU
         }
         options = [_option(device, stocks.get(device), asked.need) for device in spec.devices]
-        choice = choose(options, asked.need, self._standing(asked, there, nodes, now), _patience(spec))
+        choice = choose(options, asked.need, before, _patience(spec))
+        chosen = stocks.get(choice.device)
+        never_fits = bool(choice.lack and chosen and chosen.never_fits(asked.need))
+        return replace(choice, never_fits=never_fits)
+
+    def _given(self, asked: Asked, there: Manifest | None, choice: Choice, now: str) -> Given:
+        spec = asked.spec
         if there and choice.device == device_of(there):
             since = chosen_at(there)
             self._promised.pop(asked.key, None)
@@ -104,47 +115,20 @@ class Allocation:
         annotations = kept_annotations(choice, since) if len(spec.devices) > 1 else {}
         most = choice.most if spec.scaling else None
         decided = replace(asked.decided, device=choice.device, most_replicas=most, annotations=annotations)
-        chosen = stocks.get(choice.device)
-        never_fits = bool(choice.lack and chosen and chosen.never_fits(asked.need))
-        return Given(decided, replace(choice, never_fits=never_fits))
+        return Given(decided, choice)
 
-    def _standing(
-        self, asked: Asked, there: Manifest | None, nodes: Mapping[str, Manifest], now: str
-    ) -> Standing | None:
-        if there is None:
-            return None
-        digest = rollout.digest_label(there)
-        pods = [pod for pod in asked.seen.pods if _labels(pod).get(REVISION_LABEL) == digest]
-        return standing(there, pods, nodes, asked.need, now)
-
-    def _ours(self) -> Iterable[Holder]:
-        """Pods of models that have a node. What waits of them is told by their Deployments, who speak sooner."""
-        for pod in self._observed.of_kind("Pod"):
-            labels = _labels(pod)
-            owner = Owner(pod["metadata"]["namespace"], labels[MODEL_LABEL], labels.get(REVISION_LABEL, ""))
-            if (found := holder(pod, owner)) and found.node:
-                yield found
-
-    def _claims(self, mine: ModelKey) -> Iterable[Holder]:
-        """What other models ask for and have not: pods of theirs without a node or not made yet, and promises."""
-        placed: dict[Owner, int] = {}
-        for one in self._ours():
-            if one.owner:
-                placed[one.owner] = placed.get(one.owner, 0) + 1
+    def _held(self, mine: ModelKey) -> Iterable[Holder]:
+        """What models hold, what others of them ask for and have not, and what was promised to others."""
+        placed = self._ledger.placed()
+        yield from placed
         promised = {key: told for key, told in self._promised.items() if key != mine}
-        for found in self._observed.of_kind("Deployment"):
-            metadata = found["metadata"]
-            key = ModelKey(metadata["namespace"], metadata["labels"].get(MODEL_LABEL, ""))
-            device = device_of(found)
-            if key == mine or device == CPU or is_leaving(found):
-                continue
-            if promised.get(key, ("", 0))[0] == device:
-                del promised[key]
-            lacking = rollout.desired(found) - placed.get(Owner(*key, rollout.digest_label(found)), 0)
-            if lacking > 0:
-                yield Holder(metadata["uid"], {device: lacking}, "")
-        for key, (device, count) in promised.items():
-            yield Holder(f"{key.namespace}/{key.name}", {device: count}, "")
+        for claim in self._ledger.claims(placed):
+            if promised.get(claim.key, ("", 0))[0] == claim.device:
+                del promised[claim.key]
+            if claim.count and claim.key != mine:
+                yield Holder("", {claim.device: claim.count}, "")
+        for device, count in promised.values():
+            yield Holder("", {device: count}, "")
 
     def forget(self, key: ModelKey) -> None:
         """A model that is gone, or has no choice, asks for nothing."""
@@ -161,6 +145,14 @@ def _made_of(asked: Asked) -> Manifest | None:
         for digest, found in there.items()
         if (device := device_of(found)) in asked.spec.devices and asked.digest_on(device) == digest
     )
+
+
+def _standing(asked: Asked, there: Manifest | None, nodes: Mapping[str, Manifest], now: str) -> Standing | None:
+    if there is None:
+        return None
+    digest = rollout.digest_label(there)
+    pods = [pod for pod in asked.seen.pods if rollout.digest_label(pod) == digest]
+    return standing(there, pods, nodes, asked.need, now)
 
 
 def _is_to_be_weighed(asked: Asked, only: str, there: Manifest | None) -> bool:
@@ -186,8 +178,3 @@ def _patience(spec: Spec) -> Patience:
         spec.fall_back_after.seconds if spec.fall_back_after else FALL_BACK_SECONDS,
         spec.move_up_after.seconds if spec.move_up_after else None,
     )
-
-
-def _labels(found: Manifest) -> Mapping[str, str]:
-    labels: Mapping[str, str] = found["metadata"].get("labels") or {}
-    return labels

@@ -70,6 +70,15 @@ class Choice:
     """Whether its pods wait for what the very revision holds that they are to replace."""
 
 
+def settled(standing: Standing | None, first: str, patience: Patience) -> Choice | None:
+    """The choice that stays whatever else there is; None where that has to be looked at."""
+    if standing is None or standing.short_for is not None or standing.returns_to:
+        return None
+    if patience.move_up_after is not None and standing.device != first:
+        return None
+    return Choice(standing.device, standing.reason, standing.tried)
+
+
 def choose(options: Sequence[Option], need: int, standing: Standing | None, patience: Patience) -> Choice:
     """`options` in order of preference; `standing` is None for what was not made yet."""
     if standing is None:

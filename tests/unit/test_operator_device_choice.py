@@ -2,7 +2,7 @@
 
 import pytest
 
-from atalaya_operator.device_choice import ROUNDS_APART, Choice, Option, Patience, Standing, choose
+from atalaya_operator.device_choice import ROUNDS_APART, Choice, Option, Patience, Standing, choose, settled
 
 XE, I915, CPU = "xe", "i915", "cpu"
 PATIENT = Patience(fall_back_after=120)
@@ -177,3 +177,25 @@ def test_no_situation_moves_a_model_more_often_than_its_patience_allows(climb: f
             moves, since = moves + 1, float(now)
         choice = following
     assert 86_400 / (120 * ROUNDS_APART) - 2 <= moves <= 86_400 / (120 * ROUNDS_APART / 1.5)
+
+
+@pytest.mark.parametrize(
+    ("standing", "patience", "stays"),
+    [
+        pytest.param(None, PATIENT, False, id="not-made-yet"),
+        pytest.param(made(XE), CLIMBING, True, id="on-the-first"),
+        pytest.param(made(CPU), PATIENT, True, id="does-not-move-up"),
+        pytest.param(made(CPU), CLIMBING, False, id="moves-up"),
+        pytest.param(made(XE, 5, 5), PATIENT, False, id="short"),
+        pytest.param(Standing(CPU, 5, returns_to=XE), PATIENT, False, id="is-to-return"),
+    ],
+)
+def test_what_is_settled_is_what_would_be_chosen_whatever_there_is(
+    standing: Standing | None, patience: Patience, stays: bool
+) -> None:
+    found = settled(standing, XE, patience)
+    assert (found is not None) == stays
+    for first in (free(XE), full(XE), absent(XE)) if found else ():
+        chosen = choose([first, ON_CORES], 1, standing, patience)
+        assert found
+        assert (found.device, found.reason, found.tried) == (chosen.device, chosen.reason, chosen.tried)
