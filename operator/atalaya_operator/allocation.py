@@ -121,11 +121,12 @@ class Allocation:
         """What models hold, what others of them ask for and have not, and what was promised to others."""
         placed = self._ledger.placed()
         yield from placed
-        promised = {key: told for key, told in self._promised.items() if key != mine}
+        others = frozenset(self._observed.models()) - {mine}  # those that are gone ask for nothing
+        promised = {key: told for key, told in self._promised.items() if key in others}
         for claim in self._ledger.claims(placed):
             if promised.get(claim.key, ("", 0))[0] == claim.device:
                 del promised[claim.key]
-            if claim.count and claim.key != mine:
+            if claim.count and claim.key in others:
                 yield Holder("", {claim.device: claim.count}, "")
         for device, count in promised.values():
             yield Holder("", {device: count}, "")

@@ -87,8 +87,10 @@ class Controller:
             target = self._target(Subject(model, seen.model["metadata"]["uid"]), decided, seen)
             taken = self._advance(key, target)
         except ObjectRefused as refused:
+            self._allocation.forget(key)  # what cannot be made keeps no device from others
             return self._report(key, conditions.object_refused(str(refused)), target, AGAIN_SECONDS)
         if taken:
+            self._allocation.forget(key)
             return self._report(key, conditions.name_taken(taken), target, AGAIN_SECONDS)
         return self._report(key, None, target, target.choice.again if target.choice else None)
 
@@ -141,6 +143,7 @@ class Controller:
             kept = self._cluster.apply_status(status)
             if kept is None:
                 self._observed.drop(seen.model)
+                self._allocation.forget(key)
                 return None
             self._observed.put(kept)
         return again

@@ -7,7 +7,9 @@ import pytest
 
 from atalaya_operator.accelerators import Holder
 from atalaya_operator.allocation import Allocation, Asked
+from atalaya_operator.controller import Controller
 from atalaya_operator.device_standing import with_device_annotations
+from atalaya_operator.errors import ObjectRefused
 from atalaya_operator.manifests.subject import Subject
 from atalaya_operator.observed import ModelKey, Observed
 from atalaya_operator.revision import Decisions, PinnedVersion
@@ -271,6 +273,32 @@ def test_two_models_that_are_made_at_once_are_not_given_the_same_device() -> Non
     assert [allocation.give(one, now).decided.device for one in (first, second, first)] == [XE, CPU, XE]
     allocation.forget(ModelKey("default", "m1"))
     assert allocation.give(second, now).decided.device == XE
+
+
+def test_a_model_that_is_gone_keeps_no_device_from_others() -> None:
+    observed = Observed()
+    observed.put_node(node("a", xe=1))
+    allocation = Allocation(observed, tuple)
+    first, second = (_asked(observed, name, devices=[XE, CPU]) for name in ("m1", "m2"))
+    now = "2026-01-01T00:00:00Z"
+    assert allocation.give(first, now).decided.device == XE
+    observed.drop(first.seen.model)
+    assert allocation.give(second, now).decided.device == XE
+
+
+def test_what_the_api_server_will_not_have_keeps_no_device_from_others() -> None:
+    cluster = DeviceCluster(model(devices=[XE, CPU]), nodes=[node("a", xe=1)])
+    observed = cluster.observed()
+    allocation = Allocation(observed, tuple)
+
+    def refuse(manifest: Manifest) -> None:
+        raise ObjectRefused("no, thank you")
+
+    cluster.refuse = refuse
+    controller = Controller(cluster, observed, lambda: PLAIN, lambda: cluster.now, allocation)
+    controller.reconcile(ModelKey("default", "m"))
+    assert status(cluster)["reason"] == "ObjectRefused"
+    assert allocation.give(_asked(observed, "n", devices=[XE, CPU]), cluster.now).decided.device == XE
 
 
 def _asked(observed: Observed, name: str, **spec: Any) -> Asked:
