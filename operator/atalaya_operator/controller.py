@@ -24,6 +24,8 @@ from atalaya_spec.problems import Problem
 
 AGAIN_SECONDS = 30.0
 """How soon to look again where nothing that is watched will tell of the change."""
+OPEN_CHOICE_SECONDS = 60.0
+"""The same where another supply would change the device: watches tell of it, but not of promises taken back."""
 _MOST_STEPS = 8
 _STATUS = "status"
 
@@ -92,7 +94,7 @@ class Controller:
         if taken:
             self._allocation.forget(key)
             return self._report(key, conditions.name_taken(taken), target, AGAIN_SECONDS)
-        return self._report(key, None, target, target.choice.again if target.choice else None)
+        return self._report(key, None, target, _look_again(target))
 
     def _target(self, subject: Subject, decided: Decisions, seen: Seen) -> Target:
         platform = self._platform()
@@ -147,3 +149,10 @@ class Controller:
                 return None
             self._observed.put(kept)
         return again
+
+
+def _look_again(target: Target) -> float | None:
+    choice = target.choice
+    if choice is None or not choice.is_open:
+        return None
+    return min(OPEN_CHOICE_SECONDS, choice.again if choice.again is not None else OPEN_CHOICE_SECONDS)

@@ -13,6 +13,7 @@ import kopf
 
 from atalaya_operator.accelerators import amounts_of
 from atalaya_operator.crd import PLURAL
+from atalaya_operator.device_standing import device_of
 from atalaya_operator.kinds import NODES, OWNED, PODS, Kind
 from atalaya_operator.names import MODEL_LABEL
 from atalaya_operator.observed import ModelKey, Observed, model_key
@@ -20,6 +21,7 @@ from atalaya_operator.platform import OPTIONAL_KINDS, Platform
 from atalaya_operator.revision import Manifest
 from atalaya_operator.work_queue import WorkQueue
 from atalaya_spec.inference_model import GROUP, VERSION
+from atalaya_spec.server_versions import CPU
 
 Resource = tuple[str, str, str]
 _DELETED = "DELETED"
@@ -55,7 +57,7 @@ def registry(
 ) -> kopf.OperatorRegistry:
     """All handlers."""
     made = kopf.OperatorRegistry()
-    objects = Listener(observed.put, observed.drop, lambda found: queue.add(model_key(found)))
+    objects = object_listener(observed, queue)
     _watch(made, (GROUP, VERSION, PLURAL), objects, is_awaited=False)
     for kind in OWNED:
         _watch(made, _resource(kind), objects, is_awaited=not kind.is_optional)
@@ -135,6 +137,17 @@ def _watch(
     kopf.on.event(*resource, id=f"look-{resource[-1]}", registry=made, **filters)(event)
     if is_awaited:
         kopf.index(*resource, id=f"keep-{resource[-1]}", registry=made, **filters)(index)
+
+
+def object_listener(observed: Observed, queue: WorkQueue[ModelKey]) -> Listener:
+    """A model is looked at whenever one of its objects is told of; others too when it asks for a device no longer."""
+
+    def forget(gone: Manifest) -> None:
+        observed.drop(gone)
+        if gone["kind"] == "Deployment" and device_of(gone) != CPU:
+            devices_changed(observed, queue)
+
+    return Listener(observed.put, forget, lambda found: queue.add(model_key(found)))
 
 
 def pod_listener(observed: Observed, queue: WorkQueue[ModelKey]) -> Listener:

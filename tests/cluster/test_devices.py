@@ -38,8 +38,8 @@ def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture
-def add_node(cluster: Cluster, operator: OperatorProcess) -> Iterator[AddNode]:
-    """Adds a node for one test."""
+def add_node(cluster: Cluster, namespace: str, operator: OperatorProcess) -> Iterator[AddNode]:
+    """Adds a node for one test; what runs there goes before it."""
     added = []
 
     def add(name: str, *taints: str, cpu: str = "32", **resources: int) -> str:
@@ -53,6 +53,9 @@ def add_node(cluster: Cluster, operator: OperatorProcess) -> Iterator[AddNode]:
         return name
 
     yield add
+    cluster.kubectl("delete", "im", "--all", "--namespace", namespace)
+    for kind in ("deployments", "pods"):  # the garbage collector would do so, later than the next test begins
+        cluster.kubectl("delete", kind, "--all", "--namespace", namespace, "--force", "--grace-period=0")
     for name in added:
         cluster.kubectl("delete", f"node/{name}", "--ignore-not-found")
 

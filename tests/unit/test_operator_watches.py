@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from atalaya_operator.handlers import POD_SETTLES_SECONDS, Listener, node_listener, pod_listener
+from atalaya_operator.handlers import POD_SETTLES_SECONDS, Listener, node_listener, object_listener, pod_listener
 from atalaya_operator.kinds import NODES, PODS, Kind
 from atalaya_operator.observed import ModelKey, Observed
 from atalaya_operator.resync import forget_what_is_gone
@@ -159,6 +159,25 @@ def test_a_model_that_follows_what_is_free_is_looked_at_when_others_take_or_leav
     assert M in happens(3, goes=False)
     told.observed.follow(M, is_open=False)
     assert M not in happens(4, goes=True)
+
+
+@pytest.mark.parametrize(("resource", "wakes"), [("gpu.intel.com/xe", True), ("cpu", False)])
+def test_a_model_that_follows_what_is_free_is_looked_at_when_another_asks_for_it_no_longer(
+    told: Told, resource: str, wakes: bool
+) -> None:
+    containers = [{"name": "server", "resources": {"limits": {resource: "1"}}}]
+    metadata = {"name": "d", "namespace": "n", "uid": "d", "resourceVersion": "1",
+                "labels": {"serving.atalaya.dev/model": "other"}}  # fmt: skip
+    deployment = {
+        "kind": "Deployment",
+        "metadata": metadata,
+        "spec": {"template": {"spec": {"containers": containers}}},
+    }
+    objects = object_listener(told.observed, told.queue)
+    told.observed.follow(M, is_open=True)
+    told.of(objects, deployment)
+    objects.forget(deployment)
+    assert (M in told.taken()) is wakes
 
 
 class Nothing:
