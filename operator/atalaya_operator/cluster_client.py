@@ -17,7 +17,7 @@ from kubernetes.config.config_exception import ConfigException
 
 from atalaya_operator.crd import PLURAL
 from atalaya_operator.errors import ClusterUnavailable, ObjectRefused, TryAgain
-from atalaya_operator.kinds import OWNED, Kind
+from atalaya_operator.kinds import NODES, OWNED, Kind
 from atalaya_operator.metrics import REQUESTS
 from atalaya_operator.names import FIELD_MANAGER, MODEL_LABEL
 from atalaya_operator.revision import Manifest
@@ -80,9 +80,9 @@ class ClusterClient:
         self._call("DELETE", found, "", body, {"Content-Type": "application/json"})
 
     def uids(self, kind: Kind) -> tuple[frozenset[str], int]:
-        """The uids of all models, or of all objects with our label, and the version of the cluster that has them."""
+        """The uids of all models, all nodes or all objects with our label, and the version of the cluster with them."""
         path = f"/{_root(kind)}/{kind.api_version}/{kind.plural}?limit={_PAGE}"
-        if kind != MODELS:
+        if kind not in (MODELS, NODES):
             path += f"&labelSelector={quote(MODEL_LABEL, safe='')}"
         found: set[str] = set()
         following = ""

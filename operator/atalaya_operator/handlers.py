@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import kopf
 
 from atalaya_operator.crd import PLURAL
-from atalaya_operator.kinds import OWNED, Kind
+from atalaya_operator.kinds import NODES, OWNED, PODS, Kind
 from atalaya_operator.names import MODEL_LABEL
 from atalaya_operator.observed import ModelKey, Observed, model_key
 from atalaya_operator.platform import OPTIONAL_KINDS, Platform
@@ -22,6 +22,8 @@ from atalaya_spec.inference_model import GROUP, VERSION
 
 Resource = tuple[str, str, str]
 _DELETED = "DELETED"
+POD_SETTLES_SECONDS = 0.5
+"""A pod that starts tells of each step; its model is looked at once for several, or for its Deployment's word."""
 _DEFINITIONS = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 
 
@@ -54,6 +56,8 @@ def registry(
     _watch(made, (GROUP, VERSION, PLURAL), objects, is_awaited=False)
     for kind in OWNED:
         _watch(made, _resource(kind), objects, is_awaited=not kind.is_optional)
+    _watch(made, _resource(PODS), pod_listener(observed, queue))
+    _watch(made, _resource(NODES), node_listener(observed, queue))
     _watch(made, _DEFINITIONS, _definitions(observed, queue, surroundings), when=_concerns_us)
 
     async def start(**_: Any) -> None:
@@ -74,13 +78,13 @@ def registry(
 
 
 def settings() -> kopf.OperatorSettings:
-    """Nothing is written by kopf, and only what carries our label is watched."""
+    """Nothing is written by kopf, and beside nodes only what carries our label is watched."""
     made = kopf.OperatorSettings()
     made.posting.enabled = False
     made.peering.standalone = True
     made.scanning.disabled = False
     made.networking.request_timeout = 60
-    for kind in OWNED:
+    for kind in (*OWNED, PODS):
         made.watching.label_selectors[_resource(kind)] = MODEL_LABEL
     return made
 
@@ -128,6 +132,34 @@ def _watch(
     kopf.on.event(*resource, id=f"look-{resource[-1]}", registry=made, **filters)(event)
     if is_awaited:
         kopf.index(*resource, id=f"keep-{resource[-1]}", registry=made, **filters)(index)
+
+
+def pod_listener(observed: Observed, queue: WorkQueue[ModelKey]) -> Listener:
+    """A model is looked at when something happened to a pod, not whenever one is told of."""
+
+    def keep(found: Manifest) -> None:
+        if observed.put_pod(found):
+            queue.add(model_key(found), POD_SETTLES_SECONDS)
+
+    return Listener(keep, lambda gone: queue.add(observed.drop_pod(gone), POD_SETTLES_SECONDS), lambda _: None)
+
+
+def node_listener(observed: Observed, queue: WorkQueue[ModelKey]) -> Listener:
+    """A node's heartbeat concerns nobody; what else it tells concerns those who are there, and those who wait."""
+
+    def look(name: str) -> None:
+        for key in observed.concerned_by(name):
+            queue.add(key)
+
+    def keep(found: Manifest) -> None:
+        if observed.put_node(found):
+            look(found["metadata"]["name"])
+
+    def forget(gone: Manifest) -> None:
+        observed.drop_node(gone)
+        look(gone["metadata"]["name"])
+
+    return Listener(keep, forget, lambda _: None)
 
 
 def _definitions(observed: Observed, queue: WorkQueue[ModelKey], surroundings: Surroundings) -> Listener:
