@@ -13,7 +13,7 @@ from atalaya_serving.fetching.errors import (
     StoreUnreadable,
 )
 
-_CHUNK_BYTES = 1024 * 1024
+_CHUNK_BYTES = 64 * 1024  # what is lost of a connection that breaks off
 _MOST_TEXT_BYTES = 16 * 1024 * 1024
 _TIMEOUT = urllib3.Timeout(connect=5, read=30)
 _RETRIES = urllib3.Retry(

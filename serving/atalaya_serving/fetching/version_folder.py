@@ -152,6 +152,9 @@ def _fetch_file(fetch: Fetch, file: StoredFile) -> int:
             told = "it ends early"
         except Interrupted as error:
             told = str(error)
+        except FileChanged:
+            path.unlink()  # or the server cannot go on with a file, and begins it anew
+            raise
         failures = 0 if path.stat().st_size > before else failures + 1
         if failures == _MOST_TRIES:
             raise StoreUnreachable(f"{fetch.where}: {file.path} breaks off ({told}); check the store and the network.")
