@@ -34,7 +34,8 @@ _REFUSED_WORDS = re.compile(
     r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|AuthenticationFailed|AuthorizationFailure|"
     r"InvalidAuthenticationInfo|invalid_grant|invalid_client"
 )
-_NO_LOGIN = re.compile(r"169\.254\.169\.25[34]|metadata\.google\.internal|Could not find or decode|unable to decode")
+# Where the clouds' machines are asked for an identity, when nothing else was given.
+_NO_LOGIN = re.compile(r"169\.254\.|metadata\.google\.internal|/latest/api/token|/computeMetadata/|/metadata/identity")
 
 
 class ObjectStore:
