@@ -8,35 +8,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from atalaya_operator import rollout
+from atalaya_operator import rollout, version_words
 from atalaya_operator.endpoints import endpoints
-from atalaya_operator.listing_answer import Failure
 from atalaya_operator.manifests.autoscaler import lacking
-from atalaya_operator.names import listing_pod_name, selector, service_name
+from atalaya_operator.names import selector, service_name
 from atalaya_operator.observed import ObjectKey, Seen
 from atalaya_operator.reconcile import Target
 from atalaya_operator.revision import Manifest
 from atalaya_operator.schema import plain
 from atalaya_operator.version_lookup import Lookup
 from atalaya_spec.inference_model import API_VERSION, KIND, InferenceModel
-from atalaya_spec.inference_model_status import (
-    FALSE,
-    TRUE,
-    Condition,
-    Resolved,
-    ResolvedVersion,
-    RevisionStatus,
-    Status,
-)
+from atalaya_spec.inference_model_status import FALSE, TRUE, Condition, RevisionStatus, Status
 from atalaya_spec.problems import Problem
 
 READY, AVAILABLE, PROGRESSING, AUTOSCALING = "Ready", "Available", "Progressing", "Autoscaling"
-VERSIONS_KNOWN = "VersionsKnown"
 
 SERVING, SCALED_TO_ZERO = "Serving", "ScaledToZero"
 STARTING, ROLLING_OUT, PODS_MISSING = "Starting", "RollingOut", "PodsMissing"
 STALLED, PODS_REFUSED = "Stalled", "PodsRefused"
-INVALID_SPEC, LISTING_VERSIONS, VERSIONS_LISTED = "InvalidSpec", "ListingVersions", "VersionsListed"
+INVALID_SPEC, LISTING_VERSIONS = "InvalidSpec", "ListingVersions"
 NAME_TAKEN, OBJECT_REFUSED = "NameTaken", "ObjectRefused"
 SCALER_MADE, SCALER_MISSING = "ScalerMade", "ScalerMissing"
 
@@ -63,12 +53,8 @@ def invalid_spec(problems: Iterable[Problem]) -> Finding:
 def unresolved(known: Lookup, model: InferenceModel) -> Finding:
     """The versions to serve are not known yet, or cannot be known."""
     if known.failure:
-        return _not_listed(known.failure)
-    return Finding(LISTING_VERSIONS, f"pod {listing_pod_name(model.name)} asks {model.spec.model.uri} which there are.")
-
-
-def _not_listed(failure: Failure) -> Finding:
-    return Finding(failure.reason, f"{failure.fact}.", failure.step)
+        return Finding(known.failure.reason, f"{known.failure.fact}.", known.failure.step)
+    return Finding(LISTING_VERSIONS, version_words.doing(model))
 
 
 def name_taken(found: Iterable[Manifest]) -> Finding:
@@ -104,20 +90,8 @@ def progress(target: Target, seen: Seen) -> Finding:
     return Finding(PODS_MISSING if ready else STARTING, f"{counted}.")
 
 
-@dataclass(frozen=True)
-class Told:
-    """What a status is made of. Without a target, what is there is told all the same; `known` are the versions."""
-
-    finding: Finding
-    seen: Seen
-    target: Target | None
-    known: Lookup | None
-    now: str
-
-
-def status(told: Told) -> Manifest:
-    """The object to apply to the status subresource."""
-    finding, seen, target = told.finding, told.seen, told.target
+def status(finding: Finding, seen: Seen, target: Target | None, now: str, versions: Lookup | None = None) -> Manifest:
+    """The object to apply to the status subresource. Without a target, what is there is told all the same."""
     metadata = seen.model["metadata"]
     before = seen.model.get("status") or {}
     there = rollout.deployments(seen.objects, metadata["uid"])
@@ -127,7 +101,7 @@ def status(told: Told) -> Manifest:
     known = {one["name"]: one for one in before.get("revisions") or ()}
     revisions = tuple(_revision(found, known, target, leading) for _, found in sorted(there.items(), key=_newest_first))
     shown = next((one for one in revisions if serving and one.name == serving["metadata"]["name"]), None)
-    made = Status(
+    told = Status(
         observed_generation=metadata["generation"],
         replicas=_pods(serving) if serving else 0,
         ready_replicas=ready,
@@ -138,28 +112,18 @@ def status(told: Told) -> Manifest:
         reason=finding.reason,
         message=finding.message[:_LONGEST],
         next_step=finding.next_step[:_LONGEST] if finding.next_step else None,
-        conditions=tuple(_conditions(told, is_answered=ready > 0)),
+        conditions=tuple(_conditions(finding, seen, target, is_answered=ready > 0, now=now, versions=versions)),
         revisions=revisions or None,
-        resolved=_resolved(told.known, before),
+        resolved=version_words.resolved(versions, before),
         endpoints=endpoints(target.subject, target.revision) if target else None,
     )
     identity = {key: metadata[key] for key in ("name", "namespace", "uid")}
-    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": identity, "status": plain(made)}
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": identity, "status": plain(told)}
 
 
-def _resolved(known: Lookup | None, before: Mapping[str, Any]) -> Resolved | None:
-    """What is not known better stays as it was told."""
-    if known and known.versions:
-        versions = tuple(ResolvedVersion(one.number, one.digest or None) for one in known.versions)
-        return Resolved(known.question, versions) if known.question else None
-    kept = before.get("resolved")
-    if not kept:
-        return None
-    return Resolved(kept["question"], tuple(ResolvedVersion(**one) for one in kept["versions"]))
-
-
-def _conditions(told: Told, *, is_answered: bool) -> Iterable[Condition]:
-    finding, seen, target = told.finding, told.seen, told.target
+def _conditions(
+    finding: Finding, seen: Seen, target: Target | None, *, is_answered: bool, now: str, versions: Lookup | None
+) -> Iterable[Condition]:
     serves = finding.reason in (SERVING, SCALED_TO_ZERO) or (finding.reason == PODS_MISSING and is_answered)
     helps = finding.reason in _WAITING_HELPS
     made = [
@@ -171,25 +135,14 @@ def _conditions(told: Told, *, is_answered: bool) -> Iterable[Condition]:
         lacks = " ".join(map(str, lacking(target.subject.model, target.platform)))
         cause = Finding(SCALER_MISSING if lacks else SCALER_MADE, lacks or "an autoscaler owns the replicas.")
         made.append(_condition(AUTOSCALING, not lacks, cause))
-    if told.known and told.known.question and (listed := _listed(told.known)):
-        made.append(_condition(VERSIONS_KNOWN, told.known.failure is None, listed))
+    if listed := version_words.verdict(versions):
+        made.append(_condition(version_words.VERSIONS_KNOWN, listed[0], Finding(*listed[1:])))
     generation = seen.model["metadata"]["generation"]
     known = {one["type"]: one for one in (seen.model.get("status") or {}).get("conditions") or ()}
     for one in made:
         live = known.get(one.type)
-        since = live["lastTransitionTime"] if live and live["status"] == one.status else told.now
+        since = live["lastTransitionTime"] if live and live["status"] == one.status else now
         yield replace(one, last_transition_time=since, observed_generation=generation)
-
-
-def _listed(known: Lookup) -> Finding | None:
-    """Whether the store could be asked; what serves does not hang on it."""
-    if known.failure:
-        return _not_listed(known.failure)
-    if known.versions is None:
-        return None
-    named = ", ".join(str(one.number) for one in known.versions)
-    more = f", the highest; there are {known.more} more" if known.more else ""
-    return Finding(VERSIONS_LISTED, f"the store has {named}{more}.")
 
 
 def _condition(kind: str, holds: bool, finding: Finding) -> Condition:

@@ -148,7 +148,7 @@ class Controller:
             return None
         finding = finding or (conditions.progress(this.target, seen) if this.target else None)
         assert finding  # without a target there is always one
-        status = conditions.status(conditions.Told(finding, seen, this.target, this.known, self._now()))
+        status = conditions.status(finding, seen, this.target, self._now(), this.known)
         if not is_applied(status, seen.model, _STATUS):
             kept = self._cluster.apply_status(status)
             if kept is None:
