@@ -4,7 +4,7 @@ Plainly callable: a test calls `reconcile` as a worker does. It keeps nothing be
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -39,15 +39,6 @@ class Writer(Protocol):
     def remove(self, found: Manifest) -> None: ...
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """One look at one model: what is found of it as the look goes on."""
-
-    key: ModelKey
-    known: Lookup | None = None
-    target: Target | None = None
-
-
 def _refused(refused: ObjectRefused) -> Failure:
     """The pod that asks the store may not be made; what serves goes on."""
     return Failure(conditions.OBJECT_REFUSED, str(refused).rstrip("."), "correct what the API server names")
@@ -77,25 +68,24 @@ class Controller:
             return None  # what it owns goes with it
         model, findings = check_object(seen.model)
         if model is None:
-            return self._report(_Pass(key), conditions.invalid_spec(findings.problems))
+            return self._report(key, conditions.invalid_spec(findings.problems), None)
         subject, platform = Subject(model, seen.model["metadata"]["uid"]), self._platform()
         known = lookup(subject, seen, platform, self._now())
         try:
             taken = self._ask_store(key, subject, known)
         except ObjectRefused as refused:
             taken, known = [], replace(known, failure=_refused(refused), again=AGAIN_SECONDS)
-        this = _Pass(key, known)
+        target: Target | None = None
         try:
             if known.versions:
                 decided = Decisions(known.versions, model.spec.devices[0])
                 target = Target(subject, revision(model, decided, platform), platform)
-                this = _Pass(key, known, target)
                 taken = taken or self._advance(key, target)
         except ObjectRefused as refused:
-            return self._report(this, conditions.object_refused(str(refused)), AGAIN_SECONDS)
+            return self._report(key, conditions.object_refused(str(refused)), target, AGAIN_SECONDS, known)
         if taken:
-            return self._report(this, conditions.name_taken(taken), AGAIN_SECONDS)
-        return self._report(this, None if this.target else conditions.unresolved(known, model), known.again)
+            return self._report(key, conditions.name_taken(taken), target, AGAIN_SECONDS, known)
+        return self._report(key, None if target else conditions.unresolved(known, model), target, known.again, known)
 
     def _ask_store(self, key: ModelKey, subject: Subject, known: Lookup) -> list[Manifest]:
         """Make or remove the pod that asks which versions there are. Answers what of others is in the way."""
@@ -142,13 +132,20 @@ class Controller:
                 self._observed.put(found)
         return taken
 
-    def _report(self, this: _Pass, finding: Finding | None, again: float | None = None) -> float | None:
-        seen = self._observed.seen(this.key)
+    def _report(
+        self,
+        key: ModelKey,
+        finding: Finding | None,
+        target: Target | None,
+        again: float | None = None,
+        known: Lookup | None = None,
+    ) -> float | None:
+        seen = self._observed.seen(key)
         if seen is None:
             return None
-        finding = finding or (conditions.progress(this.target, seen) if this.target else None)
+        finding = finding or (conditions.progress(target, seen) if target else None)
         assert finding  # without a target there is always one
-        status = conditions.status(finding, seen, this.target, self._now(), this.known)
+        status = conditions.status(finding, seen, target, self._now(), known)
         if not is_applied(status, seen.model, _STATUS):
             kept = self._cluster.apply_status(status)
             if kept is None:
