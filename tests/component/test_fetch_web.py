@@ -141,6 +141,19 @@ def test_what_is_no_store_is_told(uri: str, path: str, words: str) -> None:
         listing(open_store(uri.removesuffix("/m") + path, {}))
 
 
+def test_the_proxy_of_the_environment_is_asked(
+    root: Path, tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listing_server(root, faults) as address:
+        monkeypatch.setenv("http_proxy", address)
+        monkeypatch.setenv("no_proxy", "")
+        assert listing(open_store("http://models.test/m", {})).versions == (4, 3)
+        assert faults.asked[0][0] == "GET http://models.test/m/ HTTP/1.1"
+        monkeypatch.setenv("no_proxy", "models.test")
+        with pytest.raises(FetchError, match=r"StoreUnreachable: http://models\.test/m does not answer"):
+            listing(open_store("http://models.test/m", {}))
+
+
 def test_a_version_that_is_not_there_is_told(uri: str, tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"ModelPathNotFound: .* version 7 is not there"):
         fetch_version(Fetch(open_store(uri, {}), tmp_path, 7))

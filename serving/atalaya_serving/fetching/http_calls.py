@@ -1,6 +1,8 @@
 """Requests over HTTP for the stores that are asked in no vendor's own way: retries, redirects, errors in our words."""
 
 from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 
@@ -28,12 +30,12 @@ class HttpCalls:
     """One server. `uri` is what messages call it."""
 
     def __init__(self, uri: str) -> None:
-        self._uri, self._pool = uri, urllib3.PoolManager(timeout=_TIMEOUT, retries=_RETRIES)
+        self._uri, self._pools = uri, {"": urllib3.PoolManager(timeout=_TIMEOUT, retries=_RETRIES)}
 
     def answer(self, verb: str, url: str, headers: Mapping[str, str]) -> Answer:
         """Whatever the server says, its body not read yet. Another host gets no login. Raises FetchError."""
         try:
-            answer = self._pool.request(
+            answer = self._pool(url).request(
                 verb, url, headers={"Accept-Encoding": "identity", **headers}, preload_content=False
             )
         except urllib3.exceptions.HTTPError as error:
@@ -43,6 +45,14 @@ class HttpCalls:
             answer.close()
             raise StoreUnreadable(f"{self._uri} leads from https to http; correct the server or the URI.")
         return answer
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        """By the proxy that the environment names for an address, as HTTPS_PROXY and NO_PROXY say."""
+        parts = urlsplit(url)
+        proxy = "" if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme, "")
+        if proxy not in self._pools:
+            self._pools[proxy] = urllib3.ProxyManager(proxy, timeout=_TIMEOUT, retries=_RETRIES)
+        return self._pools[proxy]
 
     def text(self, answer: Answer) -> str:
         """All of an answer that is small. Raises FetchError."""
