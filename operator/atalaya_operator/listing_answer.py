@@ -40,7 +40,7 @@ class Failure:
 def answer(pod: Manifest) -> Listed | Failure | None:
     """None while there is nothing to tell. A failure is told until the next try has succeeded."""
     status = pod["status"]
-    container = next(iter(status.get("containerStatuses") or ()), {})
+    container: Manifest = next(iter(status.get("containerStatuses") or ()), {})
     state, before = container.get("state") or {}, container.get("lastState") or {}
     if status.get("phase") == "Succeeded":
         return _listed(state.get("terminated") or {}, pod)
@@ -59,13 +59,17 @@ def _listed(ended: Mapping[str, Any], pod: Manifest) -> Listed | Failure:
         digests = {key: text for key, text in told["digests"].items() if _DIGEST.fullmatch(text)}
         more = int(told.get("more", 0))
     except (ValueError, TypeError, KeyError, AttributeError):
-        numbers, digests, more = [], {}, 0
+        return _unread(pod)
     if not numbers:
-        fact = f"the answer of pod {_name(pod)} cannot be read"
-        return Failure(UNREAD, fact, "check that its image is atalaya/serving of the operator's own version")
+        return _unread(pod)
     highest = sorted(set(numbers), reverse=True)[:_MOST]
     versions = tuple(PinnedVersion(number, digests.get(str(number), "")) for number in highest)
     return Listed(versions, more, str(ended.get("finishedAt") or ""))
+
+
+def _unread(pod: Manifest) -> Failure:
+    step = "check that its image is atalaya/serving of the operator's own version"
+    return Failure(UNREAD, f"the answer of pod {_name(pod)} cannot be read", step)
 
 
 def _failed(ended: Mapping[str, Any], pod: Manifest) -> Failure:
@@ -79,8 +83,8 @@ def _failed(ended: Mapping[str, Any], pod: Manifest) -> Failure:
 def _waits(waiting: Mapping[str, Any], status: Mapping[str, Any], pod: Manifest) -> Failure | None:
     why = str(waiting.get("reason", ""))
     if why in _IMAGE_WAITS:
-        image = next(iter(pod["spec"].get("containers") or ()), {}).get("image", "")
-        return Failure(UNREAD, f"pod {_name(pod)} gets no image {image}", _describe(pod))
+        images = ", ".join(str(one.get("image", "")) for one in pod["spec"].get("containers") or ())
+        return Failure(UNREAD, f"pod {_name(pod)} gets no image {images}", _describe(pod))
     if why not in _STARTS:
         return Failure(UNREAD, f"pod {_name(pod)} does not start: {why}: {waiting.get('message', '')}", _describe(pod))
     for one in status.get("conditions") or ():

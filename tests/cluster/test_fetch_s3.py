@@ -88,7 +88,7 @@ def test_the_endpoint_may_stand_in_the_uri(server: S3Server) -> None:
     ("changed", "words"),
     [
         pytest.param({"AWS_SECRET_ACCESS_KEY": "wrong"}, "SignatureDoesNotMatch", id="wrong-secret"),
-        pytest.param({"AWS_ACCESS_KEY_ID": "nobody"}, "InvalidAccessKeyId", id="unknown-key"),
+        pytest.param({"AWS_ACCESS_KEY_ID": "nobody"}, "XAdminUserNotFound", id="unknown-key"),
         pytest.param({"AWS_SKIP_SIGNATURE": "true"}, "AccessDenied", id="unsigned"),
     ],
 )

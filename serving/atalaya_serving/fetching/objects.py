@@ -32,7 +32,7 @@ _RETRIES: "RetryConfig" = {"max_retries": 4, "retry_timeout": timedelta(seconds=
 _STATUS = re.compile(r"status code: (\d{3})")
 _REFUSED_WORDS = re.compile(
     r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|AuthenticationFailed|AuthorizationFailure|"
-    r"InvalidAuthenticationInfo|invalid_grant|invalid_client"
+    r"InvalidAuthenticationInfo|UserNotFound|invalid_grant|invalid_client"
 )
 # Where the clouds' machines are asked for an identity, when nothing else was given.
 _NO_LOGIN = re.compile(r"169\.254\.|metadata\.google\.internal|/latest/api/token|/computeMetadata/|/metadata/identity")
@@ -92,14 +92,12 @@ class ObjectStore:
         """The library's errors as ours."""
         try:
             yield
-        except FileNotFoundError as error:
-            raise ModelPathNotFound(f"{self.uri} is not there; correct spec.model.uri.") from error
         except (exceptions.PreconditionError, exceptions.NotModifiedError):
             raise FileChanged from None
         except exceptions.InvalidPathError as error:
             told = f"{self.uri} has an object whose name is no path ({_first_line(error)})"
             raise ModelFilesRefused(f"{told}; remove or rename it.") from error
-        except (exceptions.BaseError, ValueError) as error:
+        except (FileNotFoundError, exceptions.BaseError, ValueError) as error:
             raise _as_ours(self.uri, error) from error
 
 
@@ -110,11 +108,11 @@ def _as_ours(uri: str, error: Exception) -> Exception:
         step = "put them into a Secret and name it in spec.model.credentialsSecret"
         return BadCredentials(f"{uri} needs credentials, and there are none that can be used; {step}.")
     denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
-    if isinstance(error, denied) or status in ("401", "403") or _REFUSED_WORDS.search(told):
+    if isinstance(error, denied) or status in ("401", "403") or _REFUSED_WORDS.search(str(error)):
         code = found[1] if (found := re.search(r"<Code>(\w+)</Code>", str(error))) else f"status {status or 'unknown'}"
         step = "correct the Secret that spec.model.credentialsSecret names"
         return BadCredentials(f"{uri} refuses these credentials ({code}); {step}.")
-    if status == "404":
+    if status == "404" or isinstance(error, FileNotFoundError):
         return ModelPathNotFound(f"{uri}: there is no such bucket; correct spec.model.uri.")
     return StoreUnreachable(f"{uri} cannot be read ({told}); check the store and its address.")
 
@@ -140,25 +138,24 @@ def _s3(rest: str, environment: Mapping[str, str]) -> "tuple[Bucket, str]":
     if ":" in place:
         endpoint = place
         place, _, path = path.partition("/")
-    config: dict[str, Any] = {"virtual_hosted_style_request": not endpoint}
+    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"
+    config: Any = {"region": region, "virtual_hosted_style_request": not endpoint}
     if endpoint:
         config["endpoint"] = (endpoint if "://" in endpoint else f"http://{endpoint}").rstrip("/")
-    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"
-    made = S3Store(place, config={**config, "region": region}, client_options=_options(config), retry_config=_RETRIES)
-    return made, path
+    return S3Store(place, config=config, client_options=_options(config), retry_config=_RETRIES), path
 
 
 def _gs(rest: str, environment: Mapping[str, str]) -> "tuple[Bucket, str]":
     from obstore.store import GCSStore
 
     bucket, _, path = rest.partition("/")
-    config: dict[str, Any] = {}
+    config: Any = {}
     if file := environment.get("GOOGLE_APPLICATION_CREDENTIALS"):
         config["application_credentials"] = file
     if emulator := environment.get("STORAGE_EMULATOR_HOST"):  # the variable of Google's own SDKs
         base = emulator if "://" in emulator else f"http://{emulator}"
         config |= {"base_url": base.rstrip("/"), "skip_signature": True}
-    made = GCSStore(bucket, config=config, client_options=_options(config), retry_config=_RETRIES)  # type: ignore[arg-type]
+    made = GCSStore(bucket, config=config, client_options=_options(config), retry_config=_RETRIES)
     return made, path
 
 

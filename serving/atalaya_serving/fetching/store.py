@@ -54,7 +54,10 @@ def open_store(uri: str, environment: Mapping[str, str]) -> Store:
 
         return RegistryStore(uri, environment)
     if scheme in ("s3", "gs", "az"):
-        from atalaya_serving.fetching.objects import ObjectStore
-
+        try:
+            from atalaya_serving.fetching.objects import ObjectStore
+        except ModuleNotFoundError as error:
+            step = "pip install 'atalaya[fetch]', or use the image"
+            raise StoreUnreadable(f"{uri} takes {error.name}, which is not installed; {step}.") from error
         return ObjectStore(uri, environment)
     raise StoreUnreadable(f"{uri} is no store that is known here; write s3, gs, az, https, oci or a folder.")
