@@ -84,12 +84,12 @@ class DeviceCluster(FakeCluster):
             seen.put_pod(copy.deepcopy(one))
         return seen
 
-    def reconcile(self, platform: Platform | None = None) -> float | None:
+    def reconcile(self, platform: Platform | None = None, now: str | None = None) -> float | None:
         """One look by an operator that was just started."""
         observed, plain = self.observed(), platform or Platform(atalaya_version="0.1.0")
         foreign = [found for found in map(holder, self.foreign) if found]
         allocation = Allocation(observed, lambda: foreign)
-        return Controller(self, observed, lambda: plain, lambda: self.now, allocation).reconcile(KEY)
+        return Controller(self, observed, lambda: plain, lambda: now or self.now, allocation).reconcile(KEY)
 
     def wait(self, seconds: float = 0) -> None:
         """Let time go by, then let controllers and the scheduler do their part."""

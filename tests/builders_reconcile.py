@@ -18,6 +18,7 @@ from atalaya_spec.inference_model import API_VERSION, KIND
 
 Manifest = dict[str, Any]
 KEY = ModelKey("default", "m")
+NOW = "2026-01-01T00:00:00Z"
 UID = "11111111-1111-1111-1111-111111111111"
 
 
@@ -36,7 +37,7 @@ class FakeCluster:
         self.objects = {(one["kind"], one["metadata"]["name"]): copy.deepcopy(one) for one in objects}
         self.calls: list[str] = []
         self.cut_after: int | None = None
-        self.now = "2026-01-01T00:00:00Z"
+        self.now = NOW
         self.refuse: Callable[[Manifest], None] = lambda manifest: None
         self._versions, self._uids = itertools.count(100), itertools.count(1)
 
@@ -114,14 +115,16 @@ class FakeCluster:
         """What a newly started operator sees of it."""
         seen = Observed()
         for one in self.objects.values():
-            if one["kind"] == KIND or "serving.atalaya.dev/model" in (one["metadata"].get("labels") or {}):
+            if one["kind"] == "Pod":
+                seen.put_pod(copy.deepcopy(one))
+            elif one["kind"] == KIND or "serving.atalaya.dev/model" in (one["metadata"].get("labels") or {}):
                 seen.put(copy.deepcopy(one))
         return seen
 
-    def reconcile(self, platform: Platform | None = None) -> float | None:
+    def reconcile(self, platform: Platform | None = None, now: str | None = None) -> float | None:
         """One look by an operator that was just started."""
         plain = platform or Platform(atalaya_version="0.1.0")
-        return Controller(self, self.observed(), lambda: plain, lambda: self.now).reconcile(KEY)
+        return Controller(self, self.observed(), lambda: plain, lambda: now or self.now).reconcile(KEY)
 
     def settle(self, platform: Platform | None = None) -> None:
         """Look, with all pods coming up, until nothing is written."""

@@ -19,7 +19,7 @@ from kubernetes.config.config_exception import ConfigException
 
 from atalaya_operator.crd import PLURAL
 from atalaya_operator.errors import ClusterUnavailable, ObjectRefused, TryAgain
-from atalaya_operator.kinds import NODES, OWNED, Kind
+from atalaya_operator.kinds import NODES, OWNED, PODS, Kind
 from atalaya_operator.metrics import REQUESTS
 from atalaya_operator.names import FIELD_MANAGER, MODEL_LABEL
 from atalaya_operator.revision import Manifest
@@ -29,7 +29,7 @@ _TIMEOUT = urllib3.Timeout(connect=5, read=20)
 _WATCH_SECONDS = 240
 _WATCH_TIMEOUT = urllib3.Timeout(connect=5, read=_WATCH_SECONDS + 20)
 MODELS = Kind(API_VERSION, KIND, PLURAL)
-_KINDS = {kind.name: kind for kind in (*OWNED, MODELS)}
+_KINDS = {kind.name: kind for kind in (*OWNED, PODS, MODELS)}
 _NOT_FOUND = 404
 _PASSING = (401, 409, 410, 429)
 """Unauthorized, conflict, gone (a list that took too long), too many requests."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from atalaya_operator import device_words, rollout
+from atalaya_operator import device_words, rollout, version_words
 from atalaya_operator.device_words import PREFERRED_DEVICE, SCALER_CAPPED
 from atalaya_operator.endpoints import endpoints
 from atalaya_operator.manifests.autoscaler import lacking
@@ -17,7 +17,8 @@ from atalaya_operator.observed import ObjectKey, Seen
 from atalaya_operator.reconcile import Target
 from atalaya_operator.revision import Manifest
 from atalaya_operator.schema import plain
-from atalaya_spec.inference_model import API_VERSION, KIND
+from atalaya_operator.version_lookup import Lookup
+from atalaya_spec.inference_model import API_VERSION, KIND, InferenceModel
 from atalaya_spec.inference_model_status import FALSE, TRUE, Condition, RevisionStatus, Status
 from atalaya_spec.problems import Problem
 
@@ -26,12 +27,12 @@ READY, AVAILABLE, PROGRESSING, AUTOSCALING = "Ready", "Available", "Progressing"
 SERVING, SCALED_TO_ZERO = "Serving", "ScaledToZero"
 STARTING, ROLLING_OUT, PODS_MISSING = "Starting", "RollingOut", "PodsMissing"
 STALLED, PODS_REFUSED = "Stalled", "PodsRefused"
-INVALID_SPEC, VERSION_UNRESOLVED = "InvalidSpec", "VersionUnresolved"
+INVALID_SPEC, LISTING_VERSIONS = "InvalidSpec", "ListingVersions"
 NAME_TAKEN, OBJECT_REFUSED = "NameTaken", "ObjectRefused"
 SCALER_MADE, SCALER_MISSING = "ScalerMade", "ScalerMissing"
 
 _LONGEST = 4096
-_WAITING_HELPS = (STARTING, ROLLING_OUT, PODS_MISSING)
+_WAITING_HELPS = (STARTING, ROLLING_OUT, PODS_MISSING, LISTING_VERSIONS)
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,11 @@ def invalid_spec(problems: Iterable[Problem]) -> Finding:
     )
 
 
-def unresolved(problem: Problem) -> Finding:
-    """The versions to serve are not known."""
-    return Finding(VERSION_UNRESOLVED, f"{problem.path}: {problem.fact}.", problem.next_step)
+def unresolved(known: Lookup, model: InferenceModel) -> Finding:
+    """The versions to serve are not known yet, or cannot be known."""
+    if known.failure:
+        return Finding(known.failure.reason, f"{known.failure.fact}.", known.failure.step)
+    return Finding(LISTING_VERSIONS, version_words.doing(model))
 
 
 def name_taken(found: Iterable[Manifest]) -> Finding:
@@ -88,7 +91,7 @@ def progress(target: Target, seen: Seen) -> Finding:
     return Finding(PODS_MISSING if ready else STARTING, f"{counted}.")
 
 
-def status(finding: Finding, seen: Seen, target: Target | None, now: str) -> Manifest:
+def status(finding: Finding, seen: Seen, target: Target | None, now: str, versions: Lookup | None = None) -> Manifest:
     """The object to apply to the status subresource. Without a target, what is there is told all the same."""
     metadata = seen.model["metadata"]
     before = seen.model.get("status") or {}
@@ -111,8 +114,9 @@ def status(finding: Finding, seen: Seen, target: Target | None, now: str) -> Man
         reason=finding.reason,
         message=finding.message[:_LONGEST],
         next_step=finding.next_step[:_LONGEST] if finding.next_step else None,
-        conditions=tuple(_conditions(finding, seen, target, is_answered=ready > 0, now=now)),
+        conditions=tuple(_conditions(finding, seen, target, is_answered=ready > 0, now=now, versions=versions)),
         revisions=revisions or None,
+        resolved=version_words.resolved(versions, before),
         endpoints=endpoints(target.subject, target.revision) if target else None,
     )
     identity = {key: metadata[key] for key in ("name", "namespace", "uid")}
@@ -120,7 +124,7 @@ def status(finding: Finding, seen: Seen, target: Target | None, now: str) -> Man
 
 
 def _conditions(
-    finding: Finding, seen: Seen, target: Target | None, *, is_answered: bool, now: str
+    finding: Finding, seen: Seen, target: Target | None, *, is_answered: bool, now: str, versions: Lookup | None
 ) -> Iterable[Condition]:
     serves = finding.reason in (SERVING, SCALED_TO_ZERO) or (finding.reason == PODS_MISSING and is_answered)
     helps = finding.reason in _WAITING_HELPS
@@ -134,6 +138,8 @@ def _conditions(
     if target and target.choice:
         told = device_words.preference(target.choice, target.subject.model.spec.devices)
         made += [_condition(PREFERRED_DEVICE, told[0], Finding(*told[1:]))] if told else []
+    if listed := version_words.verdict(versions):
+        made.append(_condition(version_words.VERSIONS_KNOWN, listed[0], Finding(*listed[1:])))
     generation = seen.model["metadata"]["generation"]
     known = {one["type"]: one for one in (seen.model.get("status") or {}).get("conditions") or ()}
     for one in made:

@@ -4,6 +4,7 @@ Plainly callable: a test calls `reconcile` as a worker does. It keeps nothing be
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -12,15 +13,17 @@ from atalaya_operator.allocation import Allocation, Asked
 from atalaya_operator.conditions import Finding
 from atalaya_operator.desired_state import revision
 from atalaya_operator.errors import ObjectRefused, TryAgain
+from atalaya_operator.listing_answer import Failure
+from atalaya_operator.manifests.service_account import service_account
 from atalaya_operator.manifests.subject import Subject
-from atalaya_operator.observed import ModelKey, Observed, Seen
+from atalaya_operator.names import FIELD_MANAGER
+from atalaya_operator.observed import ModelKey, Observed, Seen, object_key
 from atalaya_operator.ownership import is_applied, is_leaving
 from atalaya_operator.platform import Platform
 from atalaya_operator.reconcile import Target, belongs_to_another, in_the_way, missing, next_step
 from atalaya_operator.revision import Decisions, Manifest, PinnedVersion
-from atalaya_spec.inference_model import InferenceModel
+from atalaya_operator.version_lookup import Lookup, lookup
 from atalaya_spec.model_files import check_object
-from atalaya_spec.problems import Problem
 
 AGAIN_SECONDS = 30.0
 """How soon to look again where nothing that is watched will tell of the change."""
@@ -39,17 +42,9 @@ class Writer(Protocol):
     def remove(self, found: Manifest) -> None: ...
 
 
-def decide(model: InferenceModel) -> Decisions | Problem:
-    """What the spec itself decides. Stores are not asked yet: a version that only a store knows is told."""
-    versions = model.spec.model.versions
-    if not versions.specific:
-        asked = "all" if versions.all else "latest"
-        return Problem(
-            f"spec.model.versions.{asked}",
-            "which versions these are is not looked up in the store yet",
-            "name them, as in spec.model.versions: {specific: [3]}",
-        )
-    return Decisions(tuple(map(PinnedVersion, versions.specific)), model.spec.devices[0])
+def _refused(refused: ObjectRefused) -> Failure:
+    """The pod that asks the store may not be made; what serves goes on."""
+    return Failure(conditions.OBJECT_REFUSED, str(refused).rstrip("."), "correct what the API server names")
 
 
 def timestamp() -> str:
@@ -81,25 +76,44 @@ class Controller:
         model, findings = check_object(seen.model)
         if model is None:
             return self._report(key, conditions.invalid_spec(findings.problems), None)
-        decided = decide(model)
-        if isinstance(decided, Problem):
-            return self._report(key, conditions.unresolved(decided), None)
+        subject, platform = Subject(model, seen.model["metadata"]["uid"]), self._platform()
+        known = lookup(subject, seen, platform, self._now())
+        try:
+            taken = self._ask_store(key, subject, known)
+        except ObjectRefused as refused:
+            taken, known = [], replace(known, failure=_refused(refused), again=AGAIN_SECONDS)
         target: Target | None = None
         try:
-            target = self._target(Subject(model, seen.model["metadata"]["uid"]), decided, seen)
-            taken = self._advance(key, target)
+            if known.versions:
+                target = self._target(subject, known.versions, platform, seen)
+                taken = taken or self._advance(key, target)
         except ObjectRefused as refused:
             self._allocation.forget(key)  # what cannot be made keeps no device from others
-            return self._report(key, conditions.object_refused(str(refused)), target, AGAIN_SECONDS)
+            return self._report(key, conditions.object_refused(str(refused)), target, AGAIN_SECONDS, known)
         if taken:
             self._allocation.forget(key)
-            return self._report(key, conditions.name_taken(taken), target, AGAIN_SECONDS)
-        return self._report(key, None, target, _look_again(target))
+            return self._report(key, conditions.name_taken(taken), target, AGAIN_SECONDS, known)
+        again = _sooner(known.again, _look_again(target))
+        return self._report(key, None if target else conditions.unresolved(known, model), target, again, known)
 
-    def _target(self, subject: Subject, decided: Decisions, seen: Seen) -> Target:
-        platform = self._platform()
+    def _target(self, subject: Subject, versions: tuple[PinnedVersion, ...], platform: Platform, seen: Seen) -> Target:
+        decided = Decisions(versions, subject.model.spec.devices[0])
         given = self._allocation.give(Asked(subject, decided, platform, seen), self._now())
         return Target(subject, revision(subject.model, given.decided, platform), platform, given.choice)
+
+    def _ask_store(self, key: ModelKey, subject: Subject, known: Lookup) -> list[Manifest]:
+        """Make or remove the pod that asks which versions there are. Answers what of others is in the way."""
+        if known.remove:
+            self._cluster.remove(known.remove)  # when it is gone, the watch tells
+        if not known.make:
+            return []
+        seen, account = self._observed.seen(key), service_account(subject)
+        if seen and object_key(account) not in seen.objects:
+            if taken := self._unseen([account], subject):
+                return taken
+            self._observed.put(self._cluster.apply(account, FIELD_MANAGER))
+        self._observed.put_pod(self._cluster.apply(known.make, FIELD_MANAGER))
+        return []
 
     def _advance(self, key: ModelKey, target: Target) -> list[Manifest]:
         """Write until nothing is left to write. Answers what of others is in the way, before which it stops."""
@@ -107,7 +121,7 @@ class Controller:
             seen = self._observed.seen(key)
             if seen is None:
                 return []
-            if taken := [*in_the_way(target, seen), *self._unseen(target, seen)]:
+            if taken := [*in_the_way(target, seen), *self._unseen(missing(target, seen), target.subject)]:
                 return taken
             step = next_step(target, self._observed.seen(key) or seen)
             if not step.applies and not step.removals:
@@ -119,28 +133,33 @@ class Controller:
                 self._observed.drop(found)
         raise TryAgain(f"{key.namespace}/{key.name}: something changes its objects as often as they are set right.")
 
-    def _unseen(self, target: Target, seen: Seen) -> list[Manifest]:
+    def _unseen(self, wanted_objects: list[Manifest], subject: Subject) -> list[Manifest]:
         """Ask for what is about to be made: the watches see only what has our label."""
         taken = []
-        for wanted in missing(target, seen):
+        for wanted in wanted_objects:
             found = self._cluster.get(wanted)
             if found is None:
                 continue
-            if belongs_to_another(found, target.subject):
+            if belongs_to_another(found, subject):
                 taken.append(found)
             else:
                 self._observed.put(found)
         return taken
 
     def _report(
-        self, key: ModelKey, finding: Finding | None, target: Target | None, again: float | None = None
+        self,
+        key: ModelKey,
+        finding: Finding | None,
+        target: Target | None,
+        again: float | None = None,
+        known: Lookup | None = None,
     ) -> float | None:
         seen = self._observed.seen(key)
         if seen is None:
             return None
         finding = finding or (conditions.progress(target, seen) if target else None)
         assert finding  # without a target there is always one
-        status = conditions.status(finding, seen, target, self._now())
+        status = conditions.status(finding, seen, target, self._now(), known)
         if not is_applied(status, seen.model, _STATUS):
             kept = self._cluster.apply_status(status)
             if kept is None:
@@ -151,8 +170,12 @@ class Controller:
         return again
 
 
-def _look_again(target: Target) -> float | None:
-    choice = target.choice
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((seconds for seconds in (one, other) if seconds is not None), default=None)
+
+
+def _look_again(target: Target | None) -> float | None:
+    choice = target.choice if target else None
     if choice is None or not choice.is_open:
         return None
     return min(OPEN_CHOICE_SECONDS, choice.again if choice.again is not None else OPEN_CHOICE_SECONDS)

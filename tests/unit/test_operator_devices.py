@@ -136,8 +136,10 @@ def test_moving_up_is_asked_for_and_cools_down() -> None:
     cluster.nodes["a"] = node("a", xe=1)
     cluster.come_to_rest(60)
     assert cluster.device() == CPU
-    assert cluster.reconcile() == pytest.approx(600 - 63, abs=3)
-    cluster.come_to_rest(600)
+    cluster.come_to_rest(500)
+    assert cluster.device() == CPU
+    assert cluster.reconcile() == pytest.approx(40, abs=5)
+    cluster.come_to_rest(40)
     assert cluster.device() == XE
     assert status(cluster)["reason"] == "Serving"
     assert condition(cluster)["reason"] == "FirstChoice"
