@@ -3,7 +3,9 @@
 The real node is cordoned meanwhile, and a node of KWOK's with cores only takes its place.
 """
 
+import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -162,11 +164,15 @@ def test_a_gpu_that_is_added_later_is_moved_up_to_without_an_outage(
 
 
 def test_a_gpu_whose_node_is_lost_is_left(cluster: Cluster, namespace: str, add_node: AddNode) -> None:
-    """Nobody plays the kubelet any more: the node's lease runs out, as when a machine loses its power."""
+    """Nobody plays its kubelet any more, and the node says what the node controller says of one that is lost."""
     node = add_node("fake-i915", i915=1)
     apply_model(cluster, namespace)
     serves_on(cluster, namespace, I915)
     cluster.kubectl("annotate", f"node/{node}", f"{KWOK_ANNOTATION}-")
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    ready = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown", "lastTransitionTime": now}
+    lost = json.dumps({"status": {"conditions": [ready]}})
+    cluster.kubectl("patch", f"node/{node}", "--subresource=status", "--type=strategic", f"--patch={lost}")
     serves_on(cluster, namespace, CPU, timeout_seconds=120)
     told = condition(cluster, namespace, "PreferredDevice")["message"]
     assert f"{I915} gave too few pods a place within 3 s" in told
