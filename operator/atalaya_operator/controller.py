@@ -8,15 +8,20 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from atalaya_operator import conditions
-from atalaya_operator.conditions import Finding
 from atalaya_operator.desired_state import revision
 from atalaya_operator.errors import ObjectRefused, TryAgain
+from atalaya_operator.events import event
+from atalaya_operator.explain import reasons
+from atalaya_operator.explain.finding import Finding
 from atalaya_operator.manifests.subject import Subject
 from atalaya_operator.observed import ModelKey, Observed, Seen
 from atalaya_operator.ownership import is_applied, is_leaving
 from atalaya_operator.platform import Platform
 from atalaya_operator.reconcile import Target, belongs_to_another, in_the_way, missing, next_step
 from atalaya_operator.revision import Decisions, Manifest, PinnedVersion
+from atalaya_operator.second_try import LOOK_SECONDS, second_try
+from atalaya_operator.second_try import MANAGER as SECOND_TRY_MANAGER
+from atalaya_operator.witness import Inquirer, Witness
 from atalaya_spec.inference_model import InferenceModel
 from atalaya_spec.model_files import check_object
 from atalaya_spec.problems import Problem
@@ -27,12 +32,13 @@ _MOST_STEPS = 8
 _STATUS = "status"
 
 
-class Writer(Protocol):
-    """The cluster, as far as it is written to. Every call may raise TryAgain and ObjectRefused."""
+class Writer(Inquirer, Protocol):
+    """The cluster, as far as it is written to and asked. Every call may raise TryAgain and ObjectRefused."""
 
     def get(self, wanted: Manifest) -> Manifest | None: ...
     def apply(self, manifest: Manifest, manager: str) -> Manifest: ...
     def apply_status(self, manifest: Manifest) -> Manifest | None: ...
+    def tell(self, event: Manifest) -> None: ...
     def remove(self, found: Manifest) -> None: ...
 
 
@@ -65,6 +71,7 @@ class Controller:
         now: Callable[[], str] = timestamp,
     ) -> None:
         self._cluster, self._observed, self._platform, self._now = cluster, observed, platform, now
+        self._witness = Witness(cluster, observed)
 
     def reconcile(self, key: ModelKey) -> float | None:
         """Answers in how many seconds to look again; None when a change will tell. Raises TryAgain."""
@@ -124,13 +131,27 @@ class Controller:
         seen = self._observed.seen(key)
         if seen is None:
             return None
-        finding = finding or (conditions.progress(target, seen) if target else None)
-        assert finding  # without a target there is always one
-        status = conditions.status(finding, seen, target, self._now())
+        now = self._now()
+        if finding is None:
+            assert target  # without a target there is always a finding
+            explained, again = self._witness.explained(target, seen, now)
+            finding = conditions.progress(target, seen, explained)
+            if finding.why == reasons.QUOTA_EXCEEDED:
+                again = self._try_pods_again(finding, conditions.target_deployment(target, seen))
+        status = conditions.status(finding, seen, target, now)
         if not is_applied(status, seen.model, _STATUS):
+            if finding.is_fault:
+                self._cluster.tell(event(finding, seen.model, status["status"], now))
             kept = self._cluster.apply_status(status)
             if kept is None:
                 self._observed.drop(seen.model)
                 return None
             self._observed.put(kept)
         return again
+
+    def _try_pods_again(self, finding: Finding, deployment: Manifest | None) -> float:
+        if deployment is not None:
+            quota = self._witness.quota(deployment["metadata"]["namespace"], finding.cause)
+            if wanted := second_try(deployment, quota):
+                self._observed.put(self._cluster.apply(wanted, SECOND_TRY_MANAGER))
+        return LOOK_SECONDS
