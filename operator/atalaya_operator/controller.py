@@ -136,8 +136,6 @@ class Controller:
             assert target  # without a target there is always a finding
             explained, again = self._witness.explained(target, seen, now)
             finding = conditions.progress(target, seen, explained)
-            if finding.why == reasons.QUOTA_EXCEEDED:
-                again = self._try_pods_again(finding, conditions.target_deployment(target, seen))
         status = conditions.status(finding, seen, target, now)
         if not is_applied(status, seen.model, _STATUS):
             if finding.is_fault:
@@ -147,11 +145,15 @@ class Controller:
                 self._observed.drop(seen.model)
                 return None
             self._observed.put(kept)
+        if target and finding.why == reasons.QUOTA_EXCEEDED:
+            return self._try_pods_again(finding, conditions.target_deployment(target, seen))
         return again
 
     def _try_pods_again(self, finding: Finding, deployment: Manifest | None) -> float:
-        if deployment is not None:
-            quota = self._witness.quota(deployment["metadata"]["namespace"], finding.cause)
-            if wanted := second_try(deployment, quota):
+        try:
+            wanted = deployment and second_try(deployment, self._witness.quota(deployment, finding.cause))
+            if wanted:
                 self._observed.put(self._cluster.apply(wanted, SECOND_TRY_MANAGER))
+        except ObjectRefused:
+            return AGAIN_SECONDS  # without the right to read quotas, the cluster's own next try is waited for
         return LOOK_SECONDS

@@ -9,7 +9,7 @@ Answer = TypeVar("Answer")
 
 
 class Kept(Generic[Answer]):
-    """Safe for threads: the first one asks, the others wait for its answer. What could not be asked is not kept."""
+    """Safe for threads; those who ask in the very same moment all ask. What could not be asked is not kept."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock, self._lock = clock, threading.Lock()
@@ -19,6 +19,9 @@ class Kept(Generic[Answer]):
         """What was answered a moment ago, or is now."""
         with self._lock:
             self._answers = {key: one for key, one in self._answers.items() if self._clock() - one[0] < KEEP_SECONDS}
-            if about not in self._answers:
-                self._answers[about] = self._clock(), ask()
-            return self._answers[about][1]
+            if about in self._answers:
+                return self._answers[about][1]
+        answer = ask()
+        with self._lock:
+            self._answers[about] = self._clock(), answer
+        return answer

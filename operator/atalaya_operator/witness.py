@@ -65,8 +65,9 @@ class Witness:
         except (TryAgain, ObjectRefused):
             return {}
 
-    def quota(self, namespace: str, name: str) -> Manifest | None:
-        """A ResourceQuota; None when there is none any more. Raises TryAgain, ObjectRefused."""
+    def quota(self, deployment: Manifest, name: str) -> Manifest | None:
+        """A ResourceQuota beside a Deployment; None when there is none any more. Raises TryAgain, ObjectRefused."""
+        namespace = deployment["metadata"]["namespace"]
         return self._quotas.get(f"{namespace}/{name}", lambda: self._cluster.quota(namespace, name))
 
 

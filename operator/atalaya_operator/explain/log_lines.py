@@ -14,8 +14,12 @@ from atalaya_operator.explain.reasons import (
     DIGEST_MISMATCH,
     FETCH_FAILED,
     MODEL_FILE_CORRUPT,
+    MODEL_FILES_REFUSED,
     MODEL_PATH_NOT_FOUND,
+    MODEL_TOO_LARGE,
+    NO_SPACE_LEFT,
     STORE_UNREACHABLE,
+    STORE_UNREADABLE,
     Reason,
 )
 
@@ -57,9 +61,19 @@ _WORDS = {
     "atalaya": (*_OURS, *_STORES, *_OPENVINO, *_TENSORFLOW),
 }
 _FETCH_WORD = re.compile(r"^(?:[\w ]+: error: |error: )?(?P<word>[A-Z][A-Za-z]+): (?P<rest>.*)")
-_BY_WORD = {
+FETCHERS_WORDS = {
     one.word: one
-    for one in (MODEL_PATH_NOT_FOUND, MODEL_FILE_CORRUPT, DIGEST_MISMATCH, BAD_CREDENTIALS, STORE_UNREACHABLE)
+    for one in (
+        MODEL_PATH_NOT_FOUND,
+        MODEL_FILE_CORRUPT,
+        DIGEST_MISMATCH,
+        BAD_CREDENTIALS,
+        STORE_UNREACHABLE,
+        STORE_UNREADABLE,
+        MODEL_FILES_REFUSED,
+        MODEL_TOO_LARGE,
+        NO_SPACE_LEFT,
+    )
 }
 
 
@@ -81,7 +95,7 @@ def fetchers_word(text: str) -> tuple[Reason, str]:
     """The fetch container ends with a line that begins with the reason."""
     line = last_line(text)
     found = _FETCH_WORD.match(line)
-    why = _BY_WORD.get(found["word"]) if found else None
+    why = FETCHERS_WORDS.get(found["word"]) if found else None
     return (why, found["rest"]) if found and why else (FETCH_FAILED, line)
 
 

@@ -146,6 +146,30 @@ STORE_UNREACHABLE = Reason(
     "The pod does not reach the store.",
     "check the address in spec.model.uri and in {secret}, and that the cluster's network lets the pod out; {retry}",
 )
+STORE_UNREADABLE = Reason(
+    "StoreUnreadable",
+    Family.MODEL,
+    "What answers at the model's address is no store whose files can be listed.",
+    "correct spec.model.uri; {retry}",
+)
+MODEL_FILES_REFUSED = Reason(
+    "ModelFilesRefused",
+    Family.MODEL,
+    "Among the model's files is one that is not brought to a server: a link, a pickle, a name that leaves its folder.",
+    "take it out of {uri}; {retry}",
+)
+MODEL_TOO_LARGE = Reason(
+    "ModelTooLarge",
+    Family.MODEL,
+    "The version has more files or bytes than one may have.",
+    "keep below {uri} only what the server needs; {retry}",
+)
+NO_SPACE_LEFT = Reason(
+    "NoSpaceLeft",
+    Family.MODEL,
+    "The volume that the model is fetched into cannot hold it.",
+    "free disk on node {node}, or use a smaller model; {retry}",
+)
 FETCH_FAILED = Reason(
     "FetchFailed",
     Family.MODEL,
