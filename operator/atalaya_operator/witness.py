@@ -61,7 +61,7 @@ class Witness:
 
     def _warnings(self, namespace: str) -> Warnings:
         try:
-            return self._warnings_of.get(namespace, lambda: _by_pod(self._cluster.warnings(namespace)))
+            return self._warnings_of.get(namespace, lambda: by_pod(self._cluster.warnings(namespace)))
         except (TryAgain, ObjectRefused):
             return {}
 
@@ -77,7 +77,8 @@ def _doing(made: Case) -> str:
     return f"{late.pod.where} {late.stage.doing}" if late else ""
 
 
-def _by_pod(events: Iterable[Manifest]) -> Warnings:
+def by_pod(events: Iterable[Manifest]) -> Warnings:
+    """Warnings by the uid of the pod that they are about."""
     found: dict[str, tuple[Warned, ...]] = {}
     for event in events:
         uid = (event.get("involvedObject") or {}).get("uid", "")

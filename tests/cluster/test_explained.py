@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from atalaya_operator.controller import timestamp
+from atalaya_operator.essence import node_essence
+from atalaya_operator.names import MODEL_LABEL
 from cluster.access import Cluster
 from cluster.chronicle import Chronicle, Manifest, Sight, chronicle
 from cluster.crd import install_crds
@@ -125,11 +128,38 @@ def test_a_crash_loop_is_told_by_one_event_and_written_no_oftener_than_it_crashe
 
 
 def record(cluster: Cluster, namespace: str, fault: Fault) -> None:
-    """Keep what the API server shows, for the unit tests: ATALAYA_RECORD names the folder."""
+    """Keep what the API server shows, for tests/unit/test_explain_recorded.py: ATALAYA_RECORD names the folder."""
     folder = os.environ.get("ATALAYA_RECORD")
     if not folder:
         return
-    kinds = ("pods", "deployments", "nodes", "events", "inferencemodels")
-    found = {kind: cluster.get(kind, None if kind == "nodes" else namespace)["items"] for kind in kinds}
+    pods = [one for one in cluster.get("pods", namespace)["items"] if MODEL_LABEL in one["metadata"].get("labels", {})]
+    for one in pods:
+        del one["metadata"]["managedFields"]
+    warned = cluster.kubectl("get", "events", "--namespace", namespace, "--output=json",
+                             "--field-selector=type=Warning,involvedObject.kind=Pod")  # fmt: skip
+    conditions = [one.get("status", {}).get("conditions", []) for one in cluster.get("deployments", namespace)["items"]]
+    found = {
+        "reason": fault.reason,
+        "evidence": fault.evidence,
+        "step": fault.step,
+        "spec": {} if fault.inject else fault.spec,
+        "now": timestamp(),
+        "pods": pods,
+        "nodes": [node_essence(one) for one in cluster.get("nodes")["items"]],
+        "deployment": {"status": {"conditions": conditions[0] if conditions else []}},
+        "warnings": [
+            {key: one[key] for key in ("reason", "message", "lastTimestamp", "eventTime", "involvedObject")}
+            for one in json.loads(warned)["items"]
+        ],
+        "log": _log(cluster, namespace, pods),
+    }
     Path(folder).mkdir(parents=True, exist_ok=True)
-    (Path(folder) / f"{fault.name.replace(' ', '-').replace(',', '')}.json").write_text(json.dumps(found, indent=1))
+    name = fault.name.replace(" ", "-").replace(",", "")
+    (Path(folder) / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _log(cluster: Cluster, namespace: str, pods: list[Manifest]) -> str:
+    if not pods:
+        return ""
+    arguments = ("logs", pods[0]["metadata"]["name"], "--container=server", "--namespace", namespace)
+    return cluster.try_kubectl(*arguments, timeout_seconds=10).stdout

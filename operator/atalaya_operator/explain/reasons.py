@@ -182,18 +182,6 @@ DEVICE_UNUSABLE = Reason(
     "The server was given its device, and cannot compute this model on it.",
     "check the node's driver, or put another device first in spec.devices",
 )
-CLAIM_NOT_FOUND = Reason(
-    "ClaimNotFound",
-    Family.MODEL,
-    "The PersistentVolumeClaim of a `pvc://` address is not there.",
-    "create the claim in namespace {namespace}, or correct spec.model.uri",
-)
-CLAIM_UNBOUND = Reason(
-    "ClaimUnbound",
-    Family.MODEL,
-    "The claim has no volume yet.",
-    "kubectl describe pvc in namespace {namespace} says what its storage class waits for",
-)
 VOLUME_NOT_MOUNTED = Reason(
     "VolumeNotMounted",
     Family.MODEL,
@@ -255,6 +243,18 @@ DEVICE_IN_USE = Reason(
     Family.SCHEDULING,
     "Every device of the class is taken by other pods.",
     "free a {device}, add a node with one, or add another device to spec.devices",
+)
+CLAIM_NOT_FOUND = Reason(
+    "ClaimNotFound",
+    Family.SCHEDULING,
+    "The PersistentVolumeClaim of a `pvc://` address is not there.",
+    "create the claim in namespace {namespace}, or correct spec.model.uri",
+)
+CLAIM_UNBOUND = Reason(
+    "ClaimUnbound",
+    Family.SCHEDULING,
+    "The claim has no volume yet.",
+    "kubectl describe pvc in namespace {namespace} says what its storage class waits for",
 )
 NODES_FULL = Reason(
     "NodesFull",
