@@ -99,9 +99,11 @@ def _take_the_device(cluster: Cluster, namespace: str) -> None:
     node = FakeNode(SCARCE_NODE, {SCARCE_DEVICE: 1})
     cluster.apply(node.manifest())
     cluster.wait(f"node/{node.name}", "condition=Ready")
-    limits = {"resources": {"limits": {SCARCE_DEVICE: "1"}}}
     tolerations = [toleration(SCARCE_DEVICE)]
-    cluster.apply(pod("holder", container("any:1", **limits), tolerations=tolerations), namespace=namespace)
+    cluster.apply(
+        pod("holder", container("any:1", resources={"limits": {SCARCE_DEVICE: "1"}}), tolerations=tolerations),
+        namespace=namespace,
+    )
     cluster.wait("pod/holder", "condition=Ready", namespace)
 
 
