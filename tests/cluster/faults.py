@@ -121,10 +121,16 @@ def _in_the_server(cluster: Cluster, namespace: str, command: str) -> None:
     cluster.kubectl(*shell)
 
 
-def _kubelet(cluster: Cluster) -> psutil.Process:
-    """The program behind nsenter; suspended, it is a node that hangs."""
-    (program,) = psutil.Process(cluster.processes.ids["kubelet"].pid).children()
-    return program
+def _hang(cluster: Cluster, namespace: str) -> None:
+    """The kubelet stops to do anything, as on a node that hangs; nsenter before it stops with it."""
+    for program in psutil.Process(cluster.processes.ids["kubelet"].pid).children():
+        program.suspend()
+
+
+def _go_on(cluster: Cluster, namespace: str) -> None:
+    entered = psutil.Process(cluster.processes.ids["kubelet"].pid)
+    for program in (entered, *entered.children()):
+        program.resume()
 
 
 _READY_FILE = "/tmp/www/v2/models/m/versions/3/ready"
@@ -185,8 +191,7 @@ FAULTS = (
     Fault("node lost", "NodeLost", ("nodes", lambda one: one["metadata"]["name"] == "node-1"
                                     and has_condition("Ready", "Unknown")(one)),
           ("node node-1", "Kubelet stopped posting node status"), "repair node node-1",
-          inject=lambda cluster, namespace: _kubelet(cluster).suspend(),
-          repair=lambda cluster, namespace: _kubelet(cluster).resume(),
+          inject=_hang, repair=_go_on,
           repaired=("nodes", lambda one: one["metadata"]["name"] == "node-1" and has_condition("Ready", "True")(one))),
 )  # fmt: skip
 
