@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from atalaya_operator import rollout
+from atalaya_operator import rollout, version_words
 from atalaya_operator.endpoints import endpoints
 from atalaya_operator.explain import reasons
 from atalaya_operator.explain.finding import Finding, finding
@@ -20,7 +20,8 @@ from atalaya_operator.observed import ObjectKey, Seen
 from atalaya_operator.reconcile import Target
 from atalaya_operator.revision import Manifest
 from atalaya_operator.schema import plain
-from atalaya_spec.inference_model import API_VERSION, KIND
+from atalaya_operator.version_lookup import Lookup
+from atalaya_spec.inference_model import API_VERSION, KIND, InferenceModel
 from atalaya_spec.inference_model_status import FALSE, TRUE, UNKNOWN, Condition, RevisionStatus, Status
 from atalaya_spec.problems import Problem
 
@@ -46,11 +47,15 @@ def invalid_spec(problems: Iterable[Problem]) -> Finding:
     return finding(reasons.INVALID_SPEC, told, told)
 
 
-def unresolved(problem: Problem) -> Finding:
-    """The versions to serve are not known."""
-    return finding(
-        reasons.VERSION_UNRESOLVED, f"{problem.path}: {problem.fact}.", problem.path, step=problem.next_step or ""
-    )
+def unresolved(known: Lookup, model: InferenceModel) -> Finding:
+    """The versions to serve are not known yet, or cannot be known."""
+    if known.failure is None:
+        return finding(reasons.LISTING_VERSIONS, version_words.doing(model))
+    word, fact, step = known.failure.reason, known.failure.fact, known.failure.step
+    why = reasons.BY_WORD.get(word)
+    if why is None:
+        return Finding(reasons.VERSION_UNRESOLVED, f"{word}: {fact}.", step, word)
+    return Finding(why, f"{fact}.", step, word)
 
 
 def name_taken(found: Iterable[Manifest]) -> Finding:
@@ -102,7 +107,7 @@ def target_deployment(target: Target, seen: Seen) -> Manifest | None:
     return rollout.deployments(seen.objects, target.subject.uid).get(target.revision.digest)
 
 
-def status(told: Finding, seen: Seen, target: Target | None, now: str) -> Manifest:
+def status(told: Finding, seen: Seen, target: Target | None, now: str, versions: Lookup | None = None) -> Manifest:
     """The object to apply to the status subresource. Without a target, what is there is told all the same."""
     metadata = seen.model["metadata"]
     before = seen.model.get("status") or {}
@@ -124,8 +129,9 @@ def status(told: Finding, seen: Seen, target: Target | None, now: str) -> Manife
         reason=told.reason,
         message=told.message[:_LONGEST],
         next_step=told.next_step[:_LONGEST] if told.next_step else None,
-        conditions=tuple(_conditions(told, seen, target, is_answered=ready > 0, now=now)),
+        conditions=tuple(_conditions(told, seen, target, is_answered=ready > 0, now=now, versions=versions)),
         revisions=revisions or None,
+        resolved=version_words.resolved(versions, before),
         endpoints=endpoints(target.subject, target.revision) if target else None,
     )
     identity = {key: metadata[key] for key in ("name", "namespace", "uid")}
@@ -133,7 +139,7 @@ def status(told: Finding, seen: Seen, target: Target | None, now: str) -> Manife
 
 
 def _conditions(
-    told: Finding, seen: Seen, target: Target | None, *, is_answered: bool, now: str
+    told: Finding, seen: Seen, target: Target | None, *, is_answered: bool, now: str, versions: Lookup | None
 ) -> Iterable[Condition]:
     serves = _serves(told, seen, target, is_answered=is_answered)
     is_rest = told.why in (reasons.SERVING, reasons.SCALED_TO_ZERO)
@@ -141,13 +147,15 @@ def _conditions(
         _condition(READY, serves, told),
         _named(AVAILABLE, is_answered, PODS_ANSWER if is_answered else NO_POD_ANSWERS, told.message),
         _condition(PROGRESSING, is_rest or told.why.family == Family.PROGRESS, told),
-        _scheduled(told),
+        _scheduled(told, target),
         _model_loaded(told, serves=serves),
     ]
     if target and target.subject.model.spec.scaling:
         lacks = " ".join(map(str, lacking(target.subject.model, target.platform)))
         word = SCALER_MISSING if lacks else SCALER_MADE
         made.append(_named(AUTOSCALING, not lacks, word, lacks or "an autoscaler owns the replicas."))
+    if listed := version_words.verdict(versions):
+        made.append(_named(version_words.VERSIONS_KNOWN, *listed))
     generation = seen.model["metadata"]["generation"]
     known = {one["type"]: one for one in (seen.model.get("status") or {}).get("conditions") or ()}
     for one in made:
@@ -164,9 +172,10 @@ def _serves(told: Finding, seen: Seen, target: Target | None, *, is_answered: bo
     return leads and is_answered and told.why.family != Family.SPEC
 
 
-def _scheduled(told: Finding) -> Condition:
+def _scheduled(told: Finding, target: Target | None) -> Condition:
     """Not known in the first moments, so that a pod that gets its node as usual costs no write of its own."""
-    if told.why.family == Family.SPEC or told.why in (reasons.STARTING, reasons.ROLLING_OUT):
+    is_early = told.why in (reasons.STARTING, reasons.ROLLING_OUT)
+    if target is None or told.why.family == Family.SPEC or is_early:
         return replace(_condition(SCHEDULED, False, told), status=UNKNOWN)
     return _condition(SCHEDULED, told.why.family not in (Family.SCHEDULING, Family.NODE), told)
 

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 from atalaya_operator import conditions
+from atalaya_operator.explain.log_lines import FETCHERS_WORDS
 from atalaya_operator.explain.reasons import ALL, Family, Reason
+from atalaya_serving.fetching.errors import FetchError
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -33,3 +35,8 @@ def test_each_condition_is_documented() -> None:
              conditions.MODEL_LOADED, conditions.AUTOSCALING)  # fmt: skip
     for one in named:
         assert f"| `{one}` |" in text
+
+
+def test_every_reason_of_the_fetch_container_is_known() -> None:
+    told = {one.__name__ for one in FetchError.__subclasses__()}
+    assert told == set(FETCHERS_WORDS)

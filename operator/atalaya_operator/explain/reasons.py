@@ -32,6 +32,9 @@ class Reason:
 
 SERVING = Reason("Serving", Family.PROGRESS, "All wanted pods of the spec answer.")
 SCALED_TO_ZERO = Reason("ScaledToZero", Family.PROGRESS, "No pods are asked for.")
+LISTING_VERSIONS = Reason(
+    "ListingVersions", Family.PROGRESS, "The store is being asked which versions `latest` or `all` are."
+)
 STARTING = Reason("Starting", Family.PROGRESS, "The first pods do not answer yet; the message says what they are at.")
 ROLLING_OUT = Reason(
     "RollingOut", Family.PROGRESS, "The new revision does not answer yet; the one before it serves until it does."
@@ -45,7 +48,10 @@ INVALID_SPEC = Reason(
     "correct the spec and apply it again; atalaya lint checks it",
 )
 VERSION_UNRESOLVED = Reason(
-    "VersionUnresolved", Family.SPEC, "Which versions `latest` or `all` are is not known.", "{step}"
+    "VersionUnresolved",
+    Family.SPEC,
+    "The pod `<model>-versions` could not ask the store which versions `latest` or `all` are.",
+    "mend what the message names, or name the versions with spec.model.versions.specific",
 )
 NAME_TAKEN = Reason(
     "NameTaken",
@@ -283,3 +289,4 @@ STALLED = Reason(
 )
 
 ALL = tuple(found for found in tuple(globals().values()) if isinstance(found, Reason))
+BY_WORD = {one.word: one for one in ALL}
