@@ -145,8 +145,8 @@ def _fetch(word: str, evidence: str, step: str) -> Fault:
 
 FAULTS = (
     Fault("image not found", "ImageNotFound", ("pods", waits_for("ErrImagePull", "ImagePullBackOff")),
-          ("nowhere/server:9", "not found", "node-1"), "push nowhere/server:9, or correct spec.image",
-          {"image": "nowhere/server:9"}),
+          ("atalaya.test/nowhere:9", "not found", "node-1"), "push atalaya.test/nowhere:9, or correct spec.image",
+          {"image": "atalaya.test/nowhere:9"}),
     Fault("image for another processor", "ImageArchitecture", ("pods", ended()),
           ("exec format error", "faulty:arm64", "node-1"), "build atalaya.test/faulty:arm64 for node node-1",
           {"image": "atalaya.test/faulty:arm64"}),

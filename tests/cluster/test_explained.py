@@ -147,6 +147,7 @@ def record(cluster: Cluster, namespace: str, fault: Fault) -> None:
     pods = [one for one in cluster.get("pods", namespace)["items"] if MODEL_LABEL in one["metadata"].get("labels", {})]
     for one in pods:
         one["metadata"].pop("managedFields", None)
+        one["spec"] = {key: value for key, value in one["spec"].items() if key in _READ_OF_A_POD}
     warned = cluster.kubectl("get", "events", "--namespace", namespace, "--output=json",
                              "--field-selector=type=Warning,involvedObject.kind=Pod")  # fmt: skip
     conditions = [one.get("status", {}).get("conditions", []) for one in cluster.get("deployments", namespace)["items"]]
@@ -168,6 +169,9 @@ def record(cluster: Cluster, namespace: str, fault: Fault) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     name = fault.name.replace(" ", "-").replace(",", "")
     (Path(folder) / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+_READ_OF_A_POD = ("nodeName", "tolerations", "initContainers", "containers")
 
 
 def _log(cluster: Cluster, namespace: str, pods: list[Manifest]) -> str:

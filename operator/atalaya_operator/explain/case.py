@@ -46,6 +46,11 @@ class Case:
         return self.target.subject.model.spec.engine
 
     @property
+    def uri(self) -> str:
+        """Where the spec says the model lies."""
+        return self.target.subject.model.spec.model.uri.text
+
+    @property
     def namespace(self) -> str:
         """Where all of it lives."""
         return self.target.subject.namespace
@@ -70,7 +75,7 @@ class Case:
             "image_field": "the operator's ATALAYA_SERVING_REPOSITORY" if is_ours else field_of_image,
             "memory_field": "the operator's own limit of this container" if is_ours else "spec.resources.limits.memory",
             "memory": (container.memory_limit if container else "") or "not set: the node itself ran out of memory",
-            "uri": spec.model.uri.text,
+            "uri": self.uri,
             "secret": f"Secret {secret}" if secret else "a Secret",
             "device": revision.device,
             "retry": f"it is tried again within minutes, at once after kubectl delete pod {one.name}"

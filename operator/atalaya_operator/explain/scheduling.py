@@ -89,7 +89,8 @@ def why_closed(node: Manifest, one: Pod) -> str | None:
 
 def scheduler_words(text: str) -> str:
     """Without what it says of making room, which says the same again."""
-    return " ".join(text.partition(" preemption:")[0].split())
+    said = " ".join(text.partition(" preemption:")[0].split())
+    return said.removesuffix(" no new claims to deallocate,")
 
 
 def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:

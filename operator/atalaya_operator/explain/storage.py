@@ -28,7 +28,7 @@ def model_not_fetched(one: Pod, case: Case) -> Finding | None:
     if fetch is None or fetch.failure is None:
         return None
     why, said = fetchers_word(words_of(fetch))
-    return finding(why, f"{one.where} did not get the model: {said}", "", **case.words(one, fetch))
+    return finding(why, f"{one.where} did not get the model: {said}", case.uri, **case.words(one, fetch))
 
 
 def model_not_loaded(one: Pod, case: Case) -> Finding | None:
@@ -41,7 +41,7 @@ def model_not_loaded(one: Pod, case: Case) -> Finding | None:
     if known is None:
         return None
     why, line = known
-    return finding(why, f"the server of {one.where} says: {line}", "", **case.words(one, server))
+    return finding(why, f"the server of {one.where} says: {line}", case.uri, **case.words(one, server))
 
 
 def secret_missing(one: Pod, case: Case) -> Finding | None:
@@ -49,7 +49,7 @@ def secret_missing(one: Pod, case: Case) -> Finding | None:
     for container in one.containers:
         if _SECRET_MISSING.search(container.waits_because):
             message = f"container {container.name} of {one.where} is not made: {container.waits_because}"
-            return finding(CREDENTIALS_MISSING, message, "", **case.words(one, container))
+            return finding(CREDENTIALS_MISSING, message, case.uri, **case.words(one, container))
     return None
 
 
@@ -58,7 +58,7 @@ def folder_missing(one: Pod, case: Case) -> Finding | None:
     for container in one.containers:
         if container.waits_for == "CreateContainerConfigError" and _SUBPATH.search(container.waits_because):
             message = f"{one.where} finds no such folder in the claim: {container.waits_because}"
-            return finding(MODEL_PATH_NOT_FOUND, message, "", **case.words(one, container))
+            return finding(MODEL_PATH_NOT_FOUND, message, case.uri, **case.words(one, container))
     return None
 
 
@@ -72,7 +72,7 @@ def volume_not_mounted(one: Pod, case: Case) -> Finding | None:
         if warned.reason in _MOUNTING:
             why = CREDENTIALS_MISSING if _SECRET_MISSING.search(warned.message) else VOLUME_NOT_MOUNTED
             message = f"{one.where} waits for a volume: {warned.message}"
-            return finding(why, message, "", **case.words(one))
+            return finding(why, message, case.uri, **case.words(one))
     return None
 
 
@@ -83,5 +83,5 @@ def claim_missing(one: Pod, case: Case) -> Finding | None:
         return finding(CLAIM_NOT_FOUND, message, found["name"], **case.words(one))
     if "unbound immediate PersistentVolumeClaims" in one.not_scheduled:
         message = f"pod {one.name} waits for a PersistentVolumeClaim that has no volume yet."
-        return finding(CLAIM_UNBOUND, message, "", **case.words(one))
+        return finding(CLAIM_UNBOUND, message, case.uri, **case.words(one))
     return None
