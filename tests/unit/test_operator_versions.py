@@ -128,7 +128,7 @@ def test_a_new_version_in_the_store_makes_a_revision_beside_the_old() -> None:
 
 
 def test_other_files_under_the_same_number_make_another_revision() -> None:
-    cluster = asked()
+    cluster = asked(engine="tensorflow")
     answers(cluster, told(3, v3="files:0123456789abcdef"))
     cluster.settle()
     before = cluster.names("Deployment")
@@ -136,6 +136,7 @@ def test_other_files_under_the_same_number_make_another_revision() -> None:
     cluster.settle()
     assert cluster.names("Deployment") != before
     args = cluster.objects["Deployment", cluster.names("Deployment")[0]]["spec"]["template"]["spec"]
+    assert "--versions=3" in json.dumps(args)
     assert "--digest" not in json.dumps(args)  # a mark of the store's tags is no digest of contents
 
 
@@ -308,7 +309,7 @@ def test_a_spec_that_is_wrong_for_a_while_does_not_forget_what_was_resolved() ->
     change(cluster, **LATEST)
     cluster.reconcile()
     assert cluster.names("Deployment") == [name]
-    assert status(cluster)["version"] == "3"
+    assert (status(cluster)["reason"], status(cluster)["version"]) == ("Serving", "3")
 
 
 @pytest.mark.parametrize(
