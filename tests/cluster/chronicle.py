@@ -44,6 +44,11 @@ class Chronicle:
                     last = json.dumps([one.object for one in self._seen[kind][-1:]])[:3000]
                     raise ClusterFault(f"never seen of {kind} within {timeout_seconds:.0f} s; the last was {last}")
 
+    def all(self, kind: str) -> list[Sight]:
+        """Everything of a kind that was seen so far."""
+        with self._changed:
+            return list(self._seen[kind])
+
     def read(self, kind: str, stream: IO[str]) -> None:
         """Take in what `kubectl get --watch --output=json` prints: one object after the other."""
         lines: list[str] = []

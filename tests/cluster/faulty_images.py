@@ -21,7 +21,7 @@ if [ "$1" = fetch ]; then
   exit 0
 fi
 case "$(cat /behaviour)" in
-  crash) echo "server: starting"; echo "server: libmodel.so: undefined symbol" >&2; exit 3;;
+  crash) exec >&2; echo "server: starting"; echo "server: libmodel.so: undefined symbol"; exit 3;;
   memory) x=0123456789; while :; do x=$x$x; done;;
   bad-store) echo "[modelmanager] Couldn't start model manager"
     echo "[server] ovms::ModelManager::Start() Error: S3 Invalid access rights"; exit 1;;
