@@ -104,6 +104,7 @@ def test_what_it_costs_is_two_more_writes_at_first_and_two_a_look() -> None:
     answers(cluster, told(3))
     cluster.settle()
     assert [one.split(" ")[0] for one in cluster.writes] == ["apply"] * 2 + ["status"] + ["apply"] * 4 + ["status"] * 2
+    assert len(cluster.calls) == 14
     cluster.calls.clear()
     cluster.reconcile(now=IN_FIVE_MINUTES)
     cluster.reconcile(now=IN_FIVE_MINUTES)
