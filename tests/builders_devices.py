@@ -70,21 +70,16 @@ class DeviceCluster(FakeCluster):
 
     def __init__(self, *objects: Manifest, nodes: Iterable[Manifest] = ()) -> None:
         super().__init__(*objects)
-        self.nodes = {one["metadata"]["name"]: one for one in nodes}
-        self.pods: list[Manifest] = []
+        self.machines = {one["metadata"]["name"]: one for one in nodes}
         self.foreign: list[Manifest] = []
         self.stuck: set[str] = set()
         """Devices that are free and give no pod a place all the same."""
 
     def observed(self) -> Observed:
-        seen = super().observed()
-        for one in self.nodes.values():
-            seen.put_node(one)
-        for one in self.pods:
-            seen.put_pod(copy.deepcopy(one))
-        return seen
+        self.nodes = list(self.machines.values())
+        return super().observed()
 
-    def reconcile(self, platform: Platform | None = None, now: str | None = None) -> float | None:
+    def reconcile(self, platform: Platform | None = None, now: str = "") -> float | None:
         """One look by an operator that was just started."""
         observed, plain = self.observed(), platform or Platform(atalaya_version="0.1.0")
         foreign = [found for found in map(holder, self.foreign) if found]
@@ -122,7 +117,7 @@ class DeviceCluster(FakeCluster):
 
     def lose(self, name: str) -> None:
         """A node's kubelet answers no more; the pods there are as good as gone."""
-        ready = self.nodes[name]["status"]["conditions"][0]
+        ready = self.machines[name]["status"]["conditions"][0]
         ready |= {"status": "Unknown", "lastTransitionTime": self.now}
 
     def device(self) -> str:
@@ -149,7 +144,7 @@ class DeviceCluster(FakeCluster):
                 waiting["spec"]["nodeName"] = "node-1"
             return
         ((device, count),) = amounts.items()
-        for name, there in self.nodes.items():
+        for name, there in self.machines.items():
             taken = sum(
                 amounts_of(one["spec"]).get(device, 0)
                 for one in [*self.pods, *self.foreign]
@@ -162,4 +157,4 @@ class DeviceCluster(FakeCluster):
 
     def _works(self, one: Manifest) -> bool:
         name = one["spec"].get("nodeName")
-        return bool(name) and (name not in self.nodes or is_ready(self.nodes[name]))
+        return bool(name) and (name not in self.machines or is_ready(self.machines[name]))

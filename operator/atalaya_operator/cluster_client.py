@@ -6,10 +6,11 @@ turns each answer into objects and back.
 
 import contextlib
 import json
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import urllib3
 from kubernetes.client import Configuration
@@ -30,13 +31,17 @@ _WATCH_SECONDS = 240
 _WATCH_TIMEOUT = urllib3.Timeout(connect=5, read=_WATCH_SECONDS + 20)
 MODELS = Kind(API_VERSION, KIND, PLURAL)
 _KINDS = {kind.name: kind for kind in (*OWNED, PODS, MODELS)}
-_NOT_FOUND = 404
-_PASSING = (401, 409, 410, 429)
+_NOT_FOUND, _CONFLICT = 404, 409
+_PASSING = (401, _CONFLICT, 410, 429)
 """Unauthorized, conflict, gone (a list that took too long), too many requests."""
 _APPLY = {"Content-Type": "application/apply-patch+yaml"}
 _ONLY_METADATA = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
 _PAGE = 500
 _EVER = 2**63
+_WARNINGS = "involvedObject.kind=Pod,type=Warning"
+_LOG_TIMEOUT = urllib3.Timeout(connect=2, read=3)
+_LOG_LINES, _LOG_BYTES = 60, 2**16
+_LOG = logging.getLogger(__name__)
 
 
 class ClusterClient:
@@ -115,6 +120,46 @@ class ClusterClient:
                 yield from map(json.loads, answer)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise TryAgain(f"{kind.name}: the API server does not answer ({error}).") from error
+
+    def tell(self, event: Manifest) -> None:
+        """Make an Event. One that was told already is no error; one that the API server will not have is logged."""
+        about = f"Event {event['metadata']['name']}"
+        REQUESTS.labels(verb="post", kind="Event").inc()
+        path = f"/apis/{event['apiVersion']}/namespaces/{event['metadata']['namespace']}/events"
+        headers = {"Content-Type": "application/json"}
+        try:
+            answer = self._send("POST", path, body=json.dumps(event).encode(), headers=headers, timeout=_TIMEOUT)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise TryAgain(f"{about}: the API server does not answer ({error}).") from error
+        if answer.status == _CONFLICT:
+            return
+        try:
+            _raise_for(answer, about)
+        except ObjectRefused as refused:
+            _LOG.info("An Event is not told: %s", refused)
+
+    def warnings(self, namespace: str) -> Iterable[Manifest]:
+        """The warnings about pods of a namespace, newest states."""
+        path = f"/api/v1/namespaces/{namespace}/events?fieldSelector={quote(_WARNINGS, safe='')}"
+        answer = self._request("GET", path, "Event", f"Events of {namespace}", None, None)
+        return answer["items"] if answer else ()
+
+    def quota(self, namespace: str, name: str) -> Manifest | None:
+        """A ResourceQuota; None when it is not there."""
+        about = f"ResourceQuota {name}"
+        return self._request(
+            "GET", f"/api/v1/namespaces/{namespace}/resourcequotas/{name}", "ResourceQuota", about, None, None
+        )
+
+    def log_tail(self, namespace: str, pod: str, container: str) -> str:
+        """The end of a log; empty where there is none. It is the node that answers, so it is not waited for long."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log?container={container}&tailLines={_LOG_LINES}"
+        REQUESTS.labels(verb="get", kind="Pod/log").inc()
+        try:
+            answer = self._send("GET", f"{path}&limitBytes={_LOG_BYTES}", timeout=_LOG_TIMEOUT)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise TryAgain(f"log of {pod}: the node does not answer ({error}).") from error
+        return answer.data.decode(errors="replace") if answer.status < 300 else ""
 
     def _call(
         self, verb: str, about: Manifest, suffix: str = "", body: Manifest | None = None, headers: Any = None

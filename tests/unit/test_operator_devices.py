@@ -72,7 +72,7 @@ def test_at_rest_nothing_is_written_whatever_others_do() -> None:
     cluster = at_rest(node("a", xe=1), foreign=(pod("p", "a", xe=1),))
     cluster.calls.clear()
     cluster.foreign.clear()
-    cluster.nodes["b"] = node("b", xe=5)
+    cluster.machines["b"] = node("b", xe=5)
     cluster.come_to_rest(3600)
     assert cluster.calls == []
 
@@ -114,7 +114,7 @@ def test_a_node_that_is_back_in_time_changes_nothing() -> None:
     cluster = at_rest(node("a", xe=1))
     cluster.lose("a")
     cluster.come_to_rest(60)
-    cluster.nodes["a"] = node("a", xe=1)
+    cluster.machines["a"] = node("a", xe=1)
     cluster.come_to_rest(300)
     assert cluster.device() == XE
 
@@ -133,7 +133,7 @@ def test_pods_that_a_quota_keeps_from_being_made_fall_back_too() -> None:
 def test_moving_up_is_asked_for_and_cools_down() -> None:
     cluster = at_rest(moveUpAfter="10m")
     assert cluster.device() == CPU
-    cluster.nodes["a"] = node("a", xe=1)
+    cluster.machines["a"] = node("a", xe=1)
     cluster.come_to_rest(60)
     assert cluster.device() == CPU
     cluster.come_to_rest(500)
@@ -147,7 +147,7 @@ def test_moving_up_is_asked_for_and_cools_down() -> None:
 
 def test_what_moves_up_and_finds_no_place_comes_down_and_tries_again_only_after_the_cool_down() -> None:
     cluster = at_rest(moveUpAfter="10m")
-    cluster.nodes["a"] = node("a", xe=1)
+    cluster.machines["a"] = node("a", xe=1)
     cluster.stuck.add(XE)
     devices = []
     for _ in range(120):
@@ -196,7 +196,7 @@ def test_with_one_device_that_the_old_pods_hold_it_says_that_it_never_fits() -> 
 
 def test_another_spec_chooses_anew() -> None:
     cluster = at_rest()
-    cluster.nodes["a"] = node("a", xe=1)
+    cluster.machines["a"] = node("a", xe=1)
     change(cluster, batching={"maxSize": 4})
     cluster.come_to_rest(1)
     assert cluster.device() == XE
@@ -216,7 +216,7 @@ def test_scaling_is_capped_at_what_is_free_and_that_is_said() -> None:
     cluster.foreign.clear()
     cluster.come_to_rest(1)
     assert most() == 3
-    cluster.nodes["b"] = node("b", xe=16)
+    cluster.machines["b"] = node("b", xe=16)
     cluster.come_to_rest(1)
     assert most() == 8
     assert condition(cluster, "Autoscaling")["reason"] == "ScalerMade"
