@@ -254,6 +254,19 @@ def pods(cluster: Cluster, place: str, model: str) -> list[dict[str, Any]]:
     return list(json.loads(listed)["items"])
 
 
+def test_the_dashboard_sees_the_clusters_models_and_may_do_no_more(
+    cluster: Cluster, release: Release, place: str
+) -> None:
+    asked = "import os, json; from atalaya_dashboard.cluster_models import ClusterModels; "
+    asked += "print(json.dumps([(m.name, m.is_ready, m.reason) for m in ClusterModels.from_env(os.environ).list()]))"
+    inside = ("exec", "deployment/atalaya-dashboard", "--namespace", NAMESPACE, "--")
+    told = json.loads(cluster.kubectl(*inside, "/opt/atalaya/bin/python", "-c", asked))
+    assert {tuple(one) for one in told} == {(one.name, True, "Serving") for one in MODELS}
+    used = used_by(cluster, NAMESPACE, "atalaya-dashboard")
+    assert used.denied == set()
+    assert used.allowed == granted(cluster.get("clusterrole/atalaya-dashboard")["rules"])
+
+
 # --- upgraded --------------------------------------------------------------------------------------------------------
 
 
