@@ -6,7 +6,6 @@ The tests of this file share one release and go on from each other, as days in i
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,44 +13,33 @@ import numpy as np
 import pytest
 
 from atalaya_operator.kinds import OWNED
-from atalaya_spec.inference_model import API_VERSION
 from cluster import product_images as images
 from cluster.access import Cluster
 from cluster.audit import granted, used_by
 from cluster.chart import NAMESPACE, RESTRICTED, Release
 from cluster.errors import ClusterFault
 from cluster.foreign_crds import install_foreign_crds
-from cluster.layout import CHECKOUT
-from cluster.workloads import container, pod
+from cluster.map_picture import picture_of_the_map
+from cluster.release_parts import (
+    MODELS,
+    PORTS,
+    REPOSITORY,
+    Served,
+    calling_pod,
+    claim,
+    golden,
+    plural,
+    pods,
+    stray,
+    volume,
+)
 
-REPOSITORY = CHECKOUT / "model-repo"
 CALLER = (Path(__file__).parent / "call_model.py").read_text()
+LOADER = (Path(__file__).parent / "load_model.py").read_text()
+SCENE_TILES = 8
 READY_SECONDS = 240
 CLOSE = 0.02  # what another library or processor may change of a probability
 CRD = "inferencemodels.serving.atalaya.dev"
-PORTS = {"v2": 9000, "tfs": 8500}
-PROTOCOLS = ["kserve-v2", "tensorflow-serving"]
-
-
-@dataclass(frozen=True)
-class Served:
-    """A model of one engine."""
-
-    name: str
-    engine: str
-    folder: str
-
-    def manifest(self, **spec: Any) -> dict[str, Any]:
-        location = {"uri": f"pvc://models/{self.folder}", "versions": {"specific": [1]}}
-        wanted = {"engine": self.engine, "model": location, "protocols": PROTOCOLS, **spec}
-        return {"apiVersion": API_VERSION, "kind": "InferenceModel", "metadata": {"name": self.name}, "spec": wanted}
-
-
-MODELS = (
-    Served("ours", "atalaya", "haiti-damage"),
-    Served("as-ovms", "openvino", "haiti-damage"),
-    Served("as-tfs", "tensorflow", "haiti-damage-tf"),
-)
 
 
 @pytest.fixture(scope="module")
@@ -75,43 +63,16 @@ def place(cluster: Cluster, release: Release) -> Iterator[str]:
     shutil.copytree(REPOSITORY, shared, dirs_exist_ok=True)
     cluster.kubectl("create", "namespace", name)
     cluster.kubectl("label", "namespace", name, *(f"{key}={value}" for key, value in RESTRICTED.items()))
-    volume = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": "models"},
-        "spec": {
-            "capacity": {"storage": "1Gi"},
-            "accessModes": ["ReadOnlyMany"],
-            "storageClassName": "",
-            "hostPath": {"path": str(shared), "type": "Directory"},
-            "claimRef": {"name": "models", "namespace": name},
-        },
-    }
-    cluster.apply(volume)
+    cluster.apply(volume(shared, name))
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
     cluster.kubectl("delete", "persistentvolume/models", "--wait=false")
-
-
-def claim() -> dict[str, Any]:
-    spec = {
-        "accessModes": ["ReadOnlyMany"],
-        "storageClassName": "",
-        "volumeName": "models",
-        "resources": {"requests": {"storage": "1Gi"}},
-    }
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "models"}, "spec": spec}
 
 
 def refusal(cluster: Cluster, place: str, manifest: dict[str, Any]) -> str:
     """What kubectl says on standard error to an apply that keeps nothing."""
     apply = ("apply", "--server-side", "--dry-run=server", "--namespace", place, "--filename=-")
     return cluster.try_kubectl(*apply, stdin=json.dumps(manifest)).stderr
-
-
-def golden(folder: str) -> tuple[np.ndarray, np.ndarray]:
-    kept = np.load(REPOSITORY / folder / "1" / "golden.npz")
-    return kept["inputs"], kept["outputs"]
 
 
 # --- installed -------------------------------------------------------------------------------------------------------
@@ -226,16 +187,9 @@ def test_a_tensorflow_serving_client_outside_gets_the_golden_answers(
 def test_a_pod_gets_them_by_the_services_name(cluster: Cluster, release: Release, place: str, protocol: str) -> None:
     for one in MODELS:
         name = f"calls-{one.name}-{protocol}"
-        script = [CALLER, protocol, f"{one.name}.{place}:{PORTS[protocol]}", one.name]
-        calling = container(
-            images.SERVING.reference,
-            command=("/opt/atalaya/bin/python", "-c", *script, f"/models/{one.folder}/1/golden.npz"),
-            volumeMounts=[{"name": "models", "mountPath": "/models", "readOnly": True}],
-            securityContext={"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        )
-        volume = {"name": "models", "persistentVolumeClaim": {"claimName": "models", "readOnly": True}}
-        security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-        cluster.apply(pod(name, calling, volumes=[volume], securityContext=security), namespace=place)
+        address, file = f"{one.name}.{place}:{PORTS[protocol]}", f"/models/{one.folder}/1/golden.npz"
+        script = (CALLER, protocol, address, one.name, file)
+        cluster.apply(calling_pod(name, script), namespace=place)
     for one in MODELS:
         name = f"calls-{one.name}-{protocol}"
         cluster.until("it has called", lambda name=name: ended(cluster, place, name))
@@ -249,22 +203,51 @@ def ended(cluster: Cluster, place: str, name: str) -> None:
         raise ClusterFault(f"pod {name} is {phase}")
 
 
-def pods(cluster: Cluster, place: str, model: str) -> list[dict[str, Any]]:
-    listed = cluster.kubectl("get", "pods", "-n", place, "-l", f"serving.atalaya.dev/model={model}", "-o", "json")
-    return list(json.loads(listed)["items"])
-
-
 def test_the_dashboard_sees_the_clusters_models_and_may_do_no_more(
     cluster: Cluster, release: Release, place: str
 ) -> None:
     asked = "import os, json; from atalaya_dashboard.cluster_models import ClusterModels; "
     asked += "print(json.dumps([(m.name, m.is_ready, m.reason) for m in ClusterModels.from_env(os.environ).list()]))"
-    inside = ("exec", "deployment/atalaya-dashboard", "--namespace", NAMESPACE, "--")
-    told = json.loads(cluster.kubectl(*inside, "/opt/atalaya/bin/python", "-c", asked))
+    told = json.loads(in_the_dashboard(cluster, "-c", asked))
     assert {tuple(one) for one in told} == {(one.name, True, "Serving") for one in MODELS}
     used = used_by(cluster, NAMESPACE, "atalaya-dashboard")
     assert used.denied == set()
     assert used.allowed == granted(cluster.get("clusterrole/atalaya-dashboard")["rules"])
+
+
+def test_a_scene_is_assessed_by_the_model_in_the_cluster_and_its_map_is_drawn(
+    cluster: Cluster, release: Release, place: str
+) -> None:
+    draw = "from pathlib import Path; from atalaya_serving.synthetic.scene import make_scene; "
+    draw += f"print(make_scene(Path('/var/lib/atalaya'), 7, {SCENE_TILES * 128}).path)"
+    scene = in_the_dashboard(cluster, "-c", draw).strip()
+    ours = ("--model", MODELS[0].name, "--endpoint", f"{MODELS[0].name}.{place}:9000")
+    told = json.loads(in_the_dashboard(cluster, "-m", "atalaya", "assess", scene, *ours, "--json"))
+    with cluster.port_forward("service/atalaya-dashboard", 8501, NAMESPACE) as port:
+        picture = picture_of_the_map(f"http://127.0.0.1:{port}/?assessment={told['assessment']}")
+    colours = len(np.unique(picture.reshape(-1, 3), axis=0))
+    assert colours > 20, "a map that is not drawn is one grey"
+
+
+def in_the_dashboard(cluster: Cluster, *arguments: str) -> str:
+    inside = ("exec", "deployment/atalaya-dashboard", "--namespace", NAMESPACE, "--")
+    return cluster.kubectl(*inside, "/opt/atalaya/bin/python", *arguments)
+
+
+def test_the_autoscaler_grows_a_model_under_load_and_shrinks_it_after(
+    cluster: Cluster, release: Release, place: str
+) -> None:
+    model = Served("loaded", "atalaya", "haiti-damage").manifest(
+        resources={"requests": {"cpu": "50m"}}, scaling={"min": 1, "max": 2, "cpu": "60%"}
+    )
+    cluster.apply(model, namespace=place)
+    cluster.wait("im/loaded", "condition=Ready", place, timeout_seconds=READY_SECONDS)
+    script = (LOADER, f"loaded.{place}:9000", "loaded", "/models/haiti-damage/1/golden.npz", "300")
+    cluster.apply(calling_pod("load", script), namespace=place)
+    cluster.wait("im/loaded", "jsonpath={.status.ready}=2/2", place, timeout_seconds=180)
+    cluster.kubectl("delete", "pod/load", "--namespace", place, "--wait=false")
+    cluster.wait("im/loaded", "jsonpath={.status.ready}=1/1", place, timeout_seconds=180)
+    cluster.kubectl("delete", "im/loaded", "--namespace", place)
 
 
 # --- upgraded --------------------------------------------------------------------------------------------------------
@@ -318,38 +301,6 @@ def has(cluster: Cluster, place: str, model: str, kind: str) -> None:
     chosen = ("--selector", f"serving.atalaya.dev/model={model}")
     if not cluster.kubectl("get", kind, "--namespace", place, *chosen, "--output=name"):
         raise ClusterFault(f"{model} has no {kind}")
-
-
-def plural(kind: str) -> str:
-    return next(f"{one.plural}.{one.group}".rstrip(".") for one in OWNED if one.name == kind)
-
-
-def stray(api_version: str, kind: str, owner: str) -> dict[str, Any]:
-    """An object that belongs to a model which does not want it."""
-    labels = {"app": "stray"}
-    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "stray"}
-    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "main", "image": "none"}]}}
-    specs: dict[str, dict[str, Any]] = {
-        "NetworkPolicy": {"podSelector": {"matchLabels": labels}},
-        "Service": {"ports": [{"port": 80}], "selector": labels},
-        "Deployment": {"replicas": 0, "selector": {"matchLabels": labels}, "template": template},
-        "PodDisruptionBudget": {"maxUnavailable": 1, "selector": {"matchLabels": labels}},
-        "HorizontalPodAutoscaler": {"scaleTargetRef": target, "maxReplicas": 2},
-        "ScaledObject": {
-            "scaleTargetRef": {"name": "stray"},
-            "triggers": [{"type": "cpu", "metadata": {"value": "1"}}],
-        },
-        "PodMonitor": {"selector": {"matchLabels": labels}, "podMetricsEndpoints": []},
-    }
-    metadata = {
-        "name": "stray",
-        "labels": {"serving.atalaya.dev/model": "by-cpu"},
-        "ownerReferences": [
-            {"apiVersion": API_VERSION, "kind": "InferenceModel", "name": "by-cpu", "uid": owner, "controller": True}
-        ],
-    }
-    made = {"apiVersion": api_version, "kind": kind, "metadata": metadata}
-    return {**made, "spec": specs[kind]} if kind in specs else made
 
 
 # --- taken out -------------------------------------------------------------------------------------------------------
