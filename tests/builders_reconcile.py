@@ -18,6 +18,7 @@ from atalaya_spec.inference_model import API_VERSION, KIND
 
 Manifest = dict[str, Any]
 KEY = ModelKey("default", "m")
+NOW = "2026-01-01T00:00:00Z"
 UID = "11111111-1111-1111-1111-111111111111"
 
 
@@ -56,6 +57,7 @@ class FakeCluster:
         spec = copy.deepcopy(live.get("spec"))
         _remove(live, before, _fields(manifest), [one for one in _all_fields(live) if one is not before])
         _merge(live, copy.deepcopy(manifest))
+        metadata.setdefault("creationTimestamp", NOW)
         if manifest["kind"] == "Deployment":
             live["spec"].setdefault("replicas", 1)
         metadata["generation"] = metadata.get("generation", 0) + (live.get("spec") != spec)
@@ -112,14 +114,16 @@ class FakeCluster:
         """What a newly started operator sees of it."""
         seen = Observed()
         for one in self.objects.values():
-            if one["kind"] == KIND or "serving.atalaya.dev/model" in (one["metadata"].get("labels") or {}):
+            if one["kind"] == "Pod":
+                seen.put_pod(copy.deepcopy(one))
+            elif one["kind"] == KIND or "serving.atalaya.dev/model" in (one["metadata"].get("labels") or {}):
                 seen.put(copy.deepcopy(one))
         return seen
 
-    def reconcile(self, platform: Platform | None = None) -> float | None:
+    def reconcile(self, platform: Platform | None = None, now: str = NOW) -> float | None:
         """One look by an operator that was just started."""
         plain = platform or Platform(atalaya_version="0.1.0")
-        return Controller(self, self.observed(), lambda: plain, lambda: "2026-01-01T00:00:00Z").reconcile(KEY)
+        return Controller(self, self.observed(), lambda: plain, lambda: now).reconcile(KEY)
 
     def settle(self, platform: Platform | None = None) -> None:
         """Look, with all pods coming up, until nothing is written."""

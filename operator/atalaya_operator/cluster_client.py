@@ -17,7 +17,7 @@ from kubernetes.config.config_exception import ConfigException
 
 from atalaya_operator.crd import PLURAL
 from atalaya_operator.errors import ClusterUnavailable, ObjectRefused, TryAgain
-from atalaya_operator.kinds import NODES, OWNED, Kind
+from atalaya_operator.kinds import NODES, OWNED, PODS, Kind
 from atalaya_operator.metrics import REQUESTS
 from atalaya_operator.names import FIELD_MANAGER, MODEL_LABEL
 from atalaya_operator.revision import Manifest
@@ -25,7 +25,7 @@ from atalaya_spec.inference_model import API_VERSION, KIND
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=20)
 MODELS = Kind(API_VERSION, KIND, PLURAL)
-_KINDS = {kind.name: kind for kind in (*OWNED, MODELS)}
+_KINDS = {kind.name: kind for kind in (*OWNED, PODS, MODELS)}
 _NOT_FOUND, _UNAUTHORIZED, _CONFLICT, _TOO_MANY = 404, 401, 409, 429
 _APPLY = {"Content-Type": "application/apply-patch+yaml"}
 _ONLY_METADATA = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from atalaya_operator import rollout
+from atalaya_operator import rollout, version_words
 from atalaya_operator.endpoints import endpoints
 from atalaya_operator.manifests.autoscaler import lacking
 from atalaya_operator.names import selector, service_name
@@ -16,7 +16,8 @@ from atalaya_operator.observed import ObjectKey, Seen
 from atalaya_operator.reconcile import Target
 from atalaya_operator.revision import Manifest
 from atalaya_operator.schema import plain
-from atalaya_spec.inference_model import API_VERSION, KIND
+from atalaya_operator.version_lookup import Lookup
+from atalaya_spec.inference_model import API_VERSION, KIND, InferenceModel
 from atalaya_spec.inference_model_status import FALSE, TRUE, Condition, RevisionStatus, Status
 from atalaya_spec.problems import Problem
 
@@ -25,12 +26,12 @@ READY, AVAILABLE, PROGRESSING, AUTOSCALING = "Ready", "Available", "Progressing"
 SERVING, SCALED_TO_ZERO = "Serving", "ScaledToZero"
 STARTING, ROLLING_OUT, PODS_MISSING = "Starting", "RollingOut", "PodsMissing"
 STALLED, PODS_REFUSED = "Stalled", "PodsRefused"
-INVALID_SPEC, VERSION_UNRESOLVED = "InvalidSpec", "VersionUnresolved"
+INVALID_SPEC, LISTING_VERSIONS = "InvalidSpec", "ListingVersions"
 NAME_TAKEN, OBJECT_REFUSED = "NameTaken", "ObjectRefused"
 SCALER_MADE, SCALER_MISSING = "ScalerMade", "ScalerMissing"
 
 _LONGEST = 4096
-_WAITING_HELPS = (STARTING, ROLLING_OUT, PODS_MISSING)
+_WAITING_HELPS = (STARTING, ROLLING_OUT, PODS_MISSING, LISTING_VERSIONS)
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,11 @@ def invalid_spec(problems: Iterable[Problem]) -> Finding:
     )
 
 
-def unresolved(problem: Problem) -> Finding:
-    """The versions to serve are not known."""
-    return Finding(VERSION_UNRESOLVED, f"{problem.path}: {problem.fact}.", problem.next_step)
+def unresolved(known: Lookup, model: InferenceModel) -> Finding:
+    """The versions to serve are not known yet, or cannot be known."""
+    if known.failure:
+        return Finding(known.failure.reason, f"{known.failure.fact}.", known.failure.step)
+    return Finding(LISTING_VERSIONS, version_words.doing(model))
 
 
 def name_taken(found: Iterable[Manifest]) -> Finding:
@@ -87,7 +90,7 @@ def progress(target: Target, seen: Seen) -> Finding:
     return Finding(PODS_MISSING if ready else STARTING, f"{counted}.")
 
 
-def status(finding: Finding, seen: Seen, target: Target | None, now: str) -> Manifest:
+def status(finding: Finding, seen: Seen, target: Target | None, now: str, versions: Lookup | None = None) -> Manifest:
     """The object to apply to the status subresource. Without a target, what is there is told all the same."""
     metadata = seen.model["metadata"]
     before = seen.model.get("status") or {}
@@ -109,8 +112,9 @@ def status(finding: Finding, seen: Seen, target: Target | None, now: str) -> Man
         reason=finding.reason,
         message=finding.message[:_LONGEST],
         next_step=finding.next_step[:_LONGEST] if finding.next_step else None,
-        conditions=tuple(_conditions(finding, seen, target, is_answered=ready > 0, now=now)),
+        conditions=tuple(_conditions(finding, seen, target, is_answered=ready > 0, now=now, versions=versions)),
         revisions=revisions or None,
+        resolved=version_words.resolved(versions, before),
         endpoints=endpoints(target.subject, target.revision) if target else None,
     )
     identity = {key: metadata[key] for key in ("name", "namespace", "uid")}
@@ -118,7 +122,7 @@ def status(finding: Finding, seen: Seen, target: Target | None, now: str) -> Man
 
 
 def _conditions(
-    finding: Finding, seen: Seen, target: Target | None, *, is_answered: bool, now: str
+    finding: Finding, seen: Seen, target: Target | None, *, is_answered: bool, now: str, versions: Lookup | None
 ) -> Iterable[Condition]:
     serves = finding.reason in (SERVING, SCALED_TO_ZERO) or (finding.reason == PODS_MISSING and is_answered)
     helps = finding.reason in _WAITING_HELPS
@@ -131,6 +135,8 @@ def _conditions(
         lacks = " ".join(map(str, lacking(target.subject.model, target.platform)))
         cause = Finding(SCALER_MISSING if lacks else SCALER_MADE, lacks or "an autoscaler owns the replicas.")
         made.append(_condition(AUTOSCALING, not lacks, cause))
+    if listed := version_words.verdict(versions):
+        made.append(_condition(version_words.VERSIONS_KNOWN, listed[0], Finding(*listed[1:])))
     generation = seen.model["metadata"]["generation"]
     known = {one["type"]: one for one in (seen.model.get("status") or {}).get("conditions") or ()}
     for one in made:

@@ -4,6 +4,7 @@ Plainly callable: a test calls `reconcile` as a worker does. It keeps nothing be
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -11,15 +12,17 @@ from atalaya_operator import conditions
 from atalaya_operator.conditions import Finding
 from atalaya_operator.desired_state import revision
 from atalaya_operator.errors import ObjectRefused, TryAgain
+from atalaya_operator.listing_answer import Failure
+from atalaya_operator.manifests.service_account import service_account
 from atalaya_operator.manifests.subject import Subject
-from atalaya_operator.observed import ModelKey, Observed, Seen
+from atalaya_operator.names import FIELD_MANAGER
+from atalaya_operator.observed import ModelKey, Observed, object_key
 from atalaya_operator.ownership import is_applied, is_leaving
 from atalaya_operator.platform import Platform
 from atalaya_operator.reconcile import Target, belongs_to_another, in_the_way, missing, next_step
-from atalaya_operator.revision import Decisions, Manifest, PinnedVersion
-from atalaya_spec.inference_model import InferenceModel
+from atalaya_operator.revision import Decisions, Manifest
+from atalaya_operator.version_lookup import Lookup, lookup
 from atalaya_spec.model_files import check_object
-from atalaya_spec.problems import Problem
 
 AGAIN_SECONDS = 30.0
 """How soon to look again where nothing that is watched will tell of the change."""
@@ -36,17 +39,9 @@ class Writer(Protocol):
     def remove(self, found: Manifest) -> None: ...
 
 
-def decide(model: InferenceModel) -> Decisions | Problem:
-    """What the spec itself decides. Stores and nodes are not asked yet: a version that only a store knows is told."""
-    versions = model.spec.model.versions
-    if not versions.specific:
-        asked = "all" if versions.all else "latest"
-        return Problem(
-            f"spec.model.versions.{asked}",
-            "which versions these are is not looked up in the store yet",
-            "name them, as in spec.model.versions: {specific: [3]}",
-        )
-    return Decisions(tuple(map(PinnedVersion, versions.specific)), model.spec.devices[0])
+def _refused(refused: ObjectRefused) -> Failure:
+    """The pod that asks the store may not be made; what serves goes on."""
+    return Failure(conditions.OBJECT_REFUSED, str(refused).rstrip("."), "correct what the API server names")
 
 
 def timestamp() -> str:
@@ -74,18 +69,37 @@ class Controller:
         model, findings = check_object(seen.model)
         if model is None:
             return self._report(key, conditions.invalid_spec(findings.problems), None)
-        decided = decide(model)
-        if isinstance(decided, Problem):
-            return self._report(key, conditions.unresolved(decided), None)
-        platform = self._platform()
-        target = Target(Subject(model, seen.model["metadata"]["uid"]), revision(model, decided, platform), platform)
+        subject, platform = Subject(model, seen.model["metadata"]["uid"]), self._platform()
+        known = lookup(subject, seen, platform, self._now())
         try:
-            taken = self._advance(key, target)
+            taken = self._ask_store(key, subject, known)
         except ObjectRefused as refused:
-            return self._report(key, conditions.object_refused(str(refused)), target, AGAIN_SECONDS)
+            taken, known = [], replace(known, failure=_refused(refused), again=AGAIN_SECONDS)
+        target: Target | None = None
+        try:
+            if known.versions:
+                decided = Decisions(known.versions, model.spec.devices[0])
+                target = Target(subject, revision(model, decided, platform), platform)
+                taken = taken or self._advance(key, target)
+        except ObjectRefused as refused:
+            return self._report(key, conditions.object_refused(str(refused)), target, AGAIN_SECONDS, known)
         if taken:
-            return self._report(key, conditions.name_taken(taken), target, AGAIN_SECONDS)
-        return self._report(key, None, target)
+            return self._report(key, conditions.name_taken(taken), target, AGAIN_SECONDS, known)
+        return self._report(key, None if target else conditions.unresolved(known, model), target, known.again, known)
+
+    def _ask_store(self, key: ModelKey, subject: Subject, known: Lookup) -> list[Manifest]:
+        """Make or remove the pod that asks which versions there are. Answers what of others is in the way."""
+        if known.remove:
+            self._cluster.remove(known.remove)  # when it is gone, the watch tells
+        if not known.make:
+            return []
+        seen, account = self._observed.seen(key), service_account(subject)
+        if seen and object_key(account) not in seen.objects:
+            if taken := self._unseen([account], subject):
+                return taken
+            self._observed.put(self._cluster.apply(account, FIELD_MANAGER))
+        self._observed.put_pod(self._cluster.apply(known.make, FIELD_MANAGER))
+        return []
 
     def _advance(self, key: ModelKey, target: Target) -> list[Manifest]:
         """Write until nothing is left to write. Answers what of others is in the way, before which it stops."""
@@ -93,7 +107,7 @@ class Controller:
             seen = self._observed.seen(key)
             if seen is None:
                 return []
-            if taken := [*in_the_way(target, seen), *self._unseen(target, seen)]:
+            if taken := [*in_the_way(target, seen), *self._unseen(missing(target, seen), target.subject)]:
                 return taken
             step = next_step(target, self._observed.seen(key) or seen)
             if not step.applies and not step.removals:
@@ -105,28 +119,33 @@ class Controller:
                 self._observed.drop(found)
         raise TryAgain(f"{key.namespace}/{key.name}: something changes its objects as often as they are set right.")
 
-    def _unseen(self, target: Target, seen: Seen) -> list[Manifest]:
+    def _unseen(self, wanted_objects: list[Manifest], subject: Subject) -> list[Manifest]:
         """Ask for what is about to be made: the watches see only what has our label."""
         taken = []
-        for wanted in missing(target, seen):
+        for wanted in wanted_objects:
             found = self._cluster.get(wanted)
             if found is None:
                 continue
-            if belongs_to_another(found, target.subject):
+            if belongs_to_another(found, subject):
                 taken.append(found)
             else:
                 self._observed.put(found)
         return taken
 
     def _report(
-        self, key: ModelKey, finding: Finding | None, target: Target | None, again: float | None = None
+        self,
+        key: ModelKey,
+        finding: Finding | None,
+        target: Target | None,
+        again: float | None = None,
+        known: Lookup | None = None,
     ) -> float | None:
         seen = self._observed.seen(key)
         if seen is None:
             return None
         finding = finding or (conditions.progress(target, seen) if target else None)
         assert finding  # without a target there is always one
-        status = conditions.status(finding, seen, target, self._now())
+        status = conditions.status(finding, seen, target, self._now(), known)
         if not is_applied(status, seen.model, _STATUS):
             kept = self._cluster.apply_status(status)
             if kept is None:

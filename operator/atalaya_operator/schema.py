@@ -68,7 +68,7 @@ def _schema(reader: Reader, path: str, rules_at: RulesAt) -> Schema:
 def _list_schema(reader: ListOf, path: str, rules_at: RulesAt) -> Schema:
     schema: Schema = {"type": "array", "items": _schema(reader.item, f"{path}[]", rules_at), "maxItems": reader.most}
     if isinstance(reader.item, Struct):
-        keys = [key for key in ("type", "name") if key in struct_fields(reader.item.cls)]
+        keys = [key for key in ("type", "name", "number") if key in struct_fields(reader.item.cls)]
         return schema | {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": keys[:1]}
     distinct = rule("self.all(one, self.exists_one(other, other == one))", "an item is named twice; name it once")
     # The order of a list says something, so that it is one value, not a set that several may add to.

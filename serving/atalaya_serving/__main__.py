@@ -16,6 +16,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from atalaya_serving.bridge.command import main as bridge
 
         return bridge(given[1:])
+    if given and given[0] == "fetch":
+        from atalaya_serving.fetching.command import main as fetch
+
+        return fetch(given[1:])
     try:
         if (face := face_of(given, os.environ)) is not None:
             return run(face, os.environ)

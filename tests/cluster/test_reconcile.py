@@ -198,12 +198,20 @@ def test_an_object_of_somebody_else_is_left_alone_and_the_model_says_so(
     assert deployments(cluster, namespace) == []
 
 
-def test_a_version_that_only_the_store_knows_is_told(
+def test_a_version_that_only_the_store_knows_is_asked_for_by_a_pod_that_goes_with_the_question(
     cluster: Cluster, namespace: str, operator: OperatorProcess
 ) -> None:
-    cluster.apply(model(model={"uri": "s3://models/m"}), namespace=namespace)
-    wait_for_reason(cluster, namespace, "VersionUnresolved")
+    asks = model(model={"uri": "s3://models/m"})
+    cluster.apply(asks, namespace=namespace)
+    cluster.wait("pod/m-versions", "create", namespace)
+    cluster.wait("im/m", "jsonpath={.status.reason}", namespace)
     assert deployments(cluster, namespace) == []
+    ready(cluster, namespace)  # names its version
+    cluster.wait("pod/m-versions", "delete", namespace)
+    cluster.apply(asks, namespace=namespace)
+    cluster.wait("pod/m-versions", "create", namespace)
+    cluster.kubectl("delete", "im/m", "--namespace", namespace)
+    cluster.wait("pod/m-versions", "delete", namespace)
 
 
 def test_deleting_a_model_leaves_nothing_behind(cluster: Cluster, namespace: str, operator: OperatorProcess) -> None:

@@ -274,6 +274,10 @@ def test_every_verb_that_the_operator_is_granted_is_used_and_none_is_denied(
     )
     cluster.until("KEDA's definition is known", lambda: applied(cluster, place, by_load))
     cluster.apply(by_cpu, namespace=place)
+    asked = Served("asks", "atalaya", "haiti-damage").manifest(model={"uri": "pvc://models/haiti-damage"}, replicas=0)
+    cluster.apply(asked, namespace=place)
+    cluster.wait("im/asks", "jsonpath={.status.version}=1", place, timeout_seconds=READY_SECONDS)
+    cluster.apply(Served("asks", "atalaya", "haiti-damage").manifest(replicas=0), namespace=place)  # asks no more
     for name, kind in (("by-load", "scaledobject"), ("by-load", "podmonitor"), ("by-cpu", "hpa"), ("by-cpu", "pdb")):
         cluster.until(f"{name} has its {kind}", lambda name=name, kind=kind: has(cluster, place, name, kind))
     owner = cluster.get("im/by-cpu", place)["metadata"]["uid"]

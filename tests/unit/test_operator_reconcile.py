@@ -294,15 +294,6 @@ def test_a_killed_operator_comes_to_the_same_end_wherever_it_was_cut() -> None:
         assert cluster.state() == whole.state(), cut
 
 
-@pytest.mark.parametrize("asked", [{"latest": 1}, {"all": {}}])
-def test_a_version_that_only_a_store_knows_is_told_and_nothing_guessed(asked: Manifest) -> None:
-    cluster = FakeCluster(model(model={"versions": asked}))
-    cluster.reconcile()
-    assert cluster.names("Deployment") == []
-    assert status(cluster)["reason"] == "VersionUnresolved"
-    assert "specific" in status(cluster)["nextStep"]
-
-
 def test_a_spec_that_lint_refuses_is_told_in_its_words_and_what_serves_goes_on() -> None:
     cluster = served()
     change(cluster, replicas=2, scaling={"max": 3, "concurrency": 4})
