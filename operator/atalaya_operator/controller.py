@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from atalaya_operator import conditions
-from atalaya_operator.conditions import Finding
 from atalaya_operator.desired_state import revision
 from atalaya_operator.errors import ObjectRefused, TryAgain
+from atalaya_operator.events import event
+from atalaya_operator.explain import reasons
+from atalaya_operator.explain.finding import Finding
 from atalaya_operator.listing_answer import Failure
 from atalaya_operator.manifests.service_account import service_account
 from atalaya_operator.manifests.subject import Subject
@@ -21,7 +23,10 @@ from atalaya_operator.ownership import is_applied, is_leaving
 from atalaya_operator.platform import Platform
 from atalaya_operator.reconcile import Target, belongs_to_another, in_the_way, missing, next_step
 from atalaya_operator.revision import Decisions, Manifest
+from atalaya_operator.second_try import LOOK_SECONDS, second_try
+from atalaya_operator.second_try import MANAGER as SECOND_TRY_MANAGER
 from atalaya_operator.version_lookup import Lookup, lookup
+from atalaya_operator.witness import Inquirer, Witness
 from atalaya_spec.model_files import check_object
 
 AGAIN_SECONDS = 30.0
@@ -30,18 +35,19 @@ _MOST_STEPS = 8
 _STATUS = "status"
 
 
-class Writer(Protocol):
-    """The cluster, as far as it is written to. Every call may raise TryAgain and ObjectRefused."""
+class Writer(Inquirer, Protocol):
+    """The cluster, as far as it is written to and asked. Every call may raise TryAgain and ObjectRefused."""
 
     def get(self, wanted: Manifest) -> Manifest | None: ...
     def apply(self, manifest: Manifest, manager: str) -> Manifest: ...
     def apply_status(self, manifest: Manifest) -> Manifest | None: ...
+    def tell(self, event: Manifest) -> None: ...
     def remove(self, found: Manifest) -> None: ...
 
 
 def _refused(refused: ObjectRefused) -> Failure:
     """The pod that asks the store may not be made; what serves goes on."""
-    return Failure(conditions.OBJECT_REFUSED, str(refused).rstrip("."), "correct what the API server names")
+    return Failure(reasons.OBJECT_REFUSED.word, str(refused).rstrip("."), "correct what the API server names")
 
 
 def timestamp() -> str:
@@ -60,6 +66,7 @@ class Controller:
         now: Callable[[], str] = timestamp,
     ) -> None:
         self._cluster, self._observed, self._platform, self._now = cluster, observed, platform, now
+        self._witness = Witness(cluster, observed)
 
     def reconcile(self, key: ModelKey) -> float | None:
         """Answers in how many seconds to look again; None when a change will tell. Raises TryAgain."""
@@ -143,13 +150,30 @@ class Controller:
         seen = self._observed.seen(key)
         if seen is None:
             return None
-        finding = finding or (conditions.progress(target, seen) if target else None)
-        assert finding  # without a target there is always one
-        status = conditions.status(finding, seen, target, self._now(), known)
+        now = self._now()
+        if finding is None:
+            assert target  # without a target there is always a finding
+            explained, soon = self._witness.explained(target, seen, now)
+            again = min((one for one in (again, soon) if one is not None), default=None)
+            finding = conditions.progress(target, seen, explained)
+        status = conditions.status(finding, seen, target, now, known)
         if not is_applied(status, seen.model, _STATUS):
+            if finding.is_fault:
+                self._cluster.tell(event(finding, seen.model, status["status"], now))
             kept = self._cluster.apply_status(status)
             if kept is None:
                 self._observed.drop(seen.model)
                 return None
             self._observed.put(kept)
+        if target and finding.why == reasons.QUOTA_EXCEEDED:
+            return self._try_pods_again(finding, conditions.target_deployment(target, seen))
         return again
+
+    def _try_pods_again(self, finding: Finding, deployment: Manifest | None) -> float:
+        try:
+            wanted = deployment and second_try(deployment, self._witness.quota(deployment, finding.cause))
+            if wanted:
+                self._observed.put(self._cluster.apply(wanted, SECOND_TRY_MANAGER))
+        except ObjectRefused:
+            return AGAIN_SECONDS  # without the right to read quotas, the cluster's own next try is waited for
+        return LOOK_SECONDS

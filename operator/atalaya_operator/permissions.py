@@ -32,6 +32,10 @@ def operator_rules() -> list[Rule]:
     allowed += [
         (PODS.group, PODS.plural, _ASKED),
         (NODES.group, NODES.plural, _SEEN),
+        ("", "pods/log", ("get",)),
+        ("", "events", ("list",)),
+        ("", "resourcequotas", ("get",)),
+        ("events.k8s.io", "events", ("create",)),
         (GROUP, PLURAL, _SEEN),
         (GROUP, f"{PLURAL}/status", ("patch",)),
         ("apiextensions.k8s.io", "customresourcedefinitions", _SEEN),

@@ -29,7 +29,8 @@ def struct_schema(cls: type, path: str, rules_at: RulesAt) -> Schema:
         properties[key] = _with_description(_schema(reader_of(member), at, rules_at), description_of(member))
         if member.default is dataclasses.MISSING:
             required.append(key)
-        elif (default := plain(member.default)) not in (None, {}):
+        elif (default := plain(member.default)) is not None and not isinstance(default, dict):
+            # A mapping that is filled in belongs to nobody, so that what is applied later would only be added to it.
             properties[key]["default"] = default
     schema: Schema = {"type": "object"}
     if properties:

@@ -3,7 +3,6 @@
 All of it runs: our image, from the Containerfile that users build, lists, fetches and serves on the real node.
 """
 
-import base64
 import json
 import time
 import urllib.request
@@ -19,7 +18,10 @@ from cluster import product_images
 from cluster.access import Cluster
 from cluster.crd import install_crds
 from cluster.errors import ClusterFault
+from cluster.layout import NODE_ADDRESS, REGISTRY_PORT
+from cluster.oci_artifacts import Repository
 from cluster.operator_process import OperatorProcess, running
+from cluster.real_node import REGISTRY_ADDRESS
 from cluster.s3_server import S3Server, s3_server_inside
 
 SOURCE = "s3://models/brightness"
@@ -56,14 +58,14 @@ def version(folder: Path, number: int) -> dict[str, bytes]:
     return {**{path: files[path] for path in files if path != "manifest.yaml"}, "manifest.yaml": files["manifest.yaml"]}
 
 
-def secret(store: S3Server, **changed: str) -> dict[str, Any]:
-    data = {key: base64.b64encode(text.encode()).decode() for key, text in {**store.environment, **changed}.items()}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "store"}, "data": data}
+def secret(store: S3Server | None = None, **changed: str) -> dict[str, Any]:
+    data = {**(store.environment if store else {}), **changed}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "store"}, "stringData": data}
 
 
 def model(uri: str = SOURCE, **spec: Any) -> dict[str, Any]:
     """As little as a user writes: the highest version is the default."""
-    location = {"uri": uri, **({"credentialsSecret": "store"} if uri.startswith("s3") else {})}
+    location = {"uri": uri, **({} if uri.startswith("pvc") else {"credentialsSecret": "store"})}
     return {
         "apiVersion": "serving.atalaya.dev/v1alpha1",
         "kind": "InferenceModel",
@@ -103,6 +105,7 @@ def until(cluster: Cluster, what: str, holds: Any, timeout_seconds: float = 90) 
 def test_a_minimal_file_serves_the_highest_version_and_a_newer_one_takes_over(
     cluster: Cluster, namespace: str, operator: OperatorProcess, store: S3Server, tmp_path: Path
 ) -> None:
+    cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     store.put("brightness/3", version(tmp_path, 3))
     cluster.apply(secret(store), model(), namespace=namespace)
     serves(cluster, namespace, 3)
@@ -198,3 +201,17 @@ def test_a_claim_is_asked_in_the_same_way(
     write_brightness_model(shared / "models", 4)
     serves(cluster, namespace, 4)
     cluster.kubectl("delete", f"persistentvolume/{namespace}", "--wait=false")
+
+
+def test_tags_of_a_registry_are_versions_and_are_fetched_by_their_digest(
+    cluster: Cluster, namespace: str, operator: OperatorProcess, tmp_path: Path
+) -> None:
+    outside = Repository(f"127.0.0.1:{cluster.forward(NODE_ADDRESS, REGISTRY_PORT)}", "models/brightness")
+    outside.push("3", version(tmp_path, 3))
+    uri = f"oci://{REGISTRY_ADDRESS}/models/brightness"
+    cluster.apply(secret(OCI_PLAIN_HTTP="true"), model(uri), namespace=namespace)
+    serves(cluster, namespace, 3)
+    (known,) = status(cluster, namespace)["resolved"]["versions"]
+    (deployment,) = cluster.get("deployments", namespace)["items"]
+    (fetch,) = deployment["spec"]["template"]["spec"]["initContainers"]
+    assert f"--digest=3={known['digest']}" in fetch["args"]

@@ -129,7 +129,7 @@ def test_a_change_brings_a_second_revision_the_service_moves_and_the_old_one_goe
 ) -> None:
     old = ready(cluster, namespace)
     cluster.apply(model(devices=["npu.intel.com/accel"], replicas=2), namespace=namespace)  # one NPU there is: 1 of 2
-    wait_for_reason(cluster, namespace, "PodsMissing")
+    wait_for_reason(cluster, namespace, "DeviceInUse")
     new = ready(cluster, namespace, engineVersion="2026.2.1")
     assert new != old
     assert led_to(cluster, namespace) == led_to(cluster, namespace, "m-headless") == new.removeprefix("m-")
@@ -141,11 +141,13 @@ def test_a_revision_that_cannot_start_leaves_the_old_one_serving(
 ) -> None:
     old = ready(cluster, namespace)
     cluster.apply(model(devices=["gpu.intel.com/i915"]), namespace=namespace)  # no node has it
-    wait_for_reason(cluster, namespace, "RollingOut")
+    wait_for_reason(cluster, namespace, "NoNodeWithDevice")
     assert old in deployments(cluster, namespace)
     assert led_to(cluster, namespace) == old.removeprefix("m-")
     told = {one["type"]: one["status"] for one in cluster.get("im/m", namespace)["status"]["conditions"]}
-    assert told == {"Ready": "False", "Available": "True", "Progressing": "True"}
+    assert told == {
+        "Ready": "False", "Available": "True", "Progressing": "False", "Scheduled": "False", "ModelLoaded": "False",
+    }  # fmt: skip
     assert ready(cluster, namespace) == old
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -154,6 +155,30 @@ def test_a_container_of_azure_is_listed_and_its_signature_is_not_told(
     with pytest.raises(FetchError, match=r"BadCredentials: az://models/m refuses") as raised:
         list(store.folders())
     assert "very-secret" not in str(raised.value)
+
+
+def test_a_bucket_of_google_is_listed(stub: Stub) -> None:
+    page = (b"<ListBucketResult><CommonPrefixes><Prefix>m/4/</Prefix></CommonPrefixes>"
+            b"<CommonPrefixes><Prefix>m/notes/</Prefix></CommonPrefixes><IsTruncated>false</IsTruncated>"
+            b"</ListBucketResult>")  # fmt: skip
+    stub.answer = lambda path, headers: (200, page, {})
+    store = open_store("gs://models/m", {"STORAGE_EMULATOR_HOST": f"127.0.0.1:{stub.port}"})
+    assert list(store.folders()) == ["4", "notes"]
+    assert "prefix=m%2F" in stub.asked[0]
+
+
+def test_a_key_file_of_google_that_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "key.json").write_text("{}")
+    with pytest.raises(FetchError, match=r"BadCredentials|StoreUnreachable") as raised:
+        listing(open_store("gs://models/m", {"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "key.json")}))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_library_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "atalaya_serving.fetching.objects")
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(FetchError, match=r"StoreUnreadable: .* takes obstore, which is not installed; pip install"):
+        open_store("s3://models/m", {})
 
 
 def registry_of(files: Mapping[str, bytes], login: str, token: str) -> Callable[[str, Mapping[str, str]], Answer]:

@@ -104,6 +104,7 @@ def test_what_it_costs_is_two_more_writes_at_first_and_two_a_look() -> None:
     answers(cluster, told(3))
     cluster.settle()
     assert [one.split(" ")[0] for one in cluster.writes] == ["apply"] * 2 + ["status"] + ["apply"] * 4 + ["status"] * 2
+    assert len(cluster.calls) == 14
     cluster.calls.clear()
     cluster.reconcile(now=IN_FIVE_MINUTES)
     cluster.reconcile(now=IN_FIVE_MINUTES)
@@ -165,7 +166,7 @@ def test_a_store_that_fails_is_told_and_takes_nothing_down() -> None:
         pytest.param(NOT_FOUND, "ModelPathNotFound", "correct spec.model.uri, or put one there", id="not-found"),
         pytest.param("a line\nBadCredentials: s3://models/m refuses; correct the Secret.", "BadCredentials",
                      "correct the Secret", id="last-line"),
-        pytest.param("Traceback: x\nKeyError: 3", "KeyError", "kubectl describe pod m-versions", id="no-step"),
+        pytest.param("Traceback: x\nKeyError: 3", "VersionUnresolved", "kubectl describe pod m-versions", id="no-step"),
         pytest.param("", "VersionUnresolved", "kubectl describe pod m-versions", id="no-words"),
     ],
 )  # fmt: skip
