@@ -311,8 +311,8 @@ def be_explained(cluster: Cluster, place: str) -> None:
 
 
 def has_restarted(cluster: Cluster, place: str, model: str) -> None:
-    statuses = [one["status"].get("containerStatuses", [{}])[0] for one in pods(cluster, place, model)]
-    if not any(status.get("restartCount") for status in statuses):
+    statuses = [status for one in pods(cluster, place, model) for status in one["status"].get("containerStatuses", ())]
+    if not any(status["restartCount"] for status in statuses):
         raise ClusterFault(f"no pod of {model} has restarted: {statuses}")
 
 
