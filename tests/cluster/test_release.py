@@ -79,7 +79,7 @@ def refusal(cluster: Cluster, place: str, manifest: dict[str, Any]) -> str:
 
 
 def test_helm_installs_all_of_it_and_tells_the_next_step(cluster: Cluster, release: Release) -> None:
-    told = release.install(faces__enabled="true")
+    told = release.install(faces__enabled="true", images__pullPolicy="Always")
     assert "kubectl apply -f -" in told
     assert "kubectl port-forward -n atalaya-system service/atalaya-dashboard" in told
     cluster.wait(f"crd/{CRD}", "condition=Established")
