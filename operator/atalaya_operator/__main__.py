@@ -53,7 +53,7 @@ def run(environment: Mapping[str, str]) -> None:
     start_http_server(config.metrics_port)
     resync = Resync(client, observed, queue.add, MODELS)
     admission = webhooks(environment, client, lambda: surroundings.platform)
-    threads = (workers, resync, foreign, *admission)
+    threads: tuple[handlers.Threads, ...] = (workers, resync, foreign, *admission)
     registry = handlers.registry(observed, queue, surroundings, threads)
     handlers.run(registry, f"http://0.0.0.0:{config.health_port}/healthz")
 
