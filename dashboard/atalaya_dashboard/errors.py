@@ -2,6 +2,7 @@
 
 AtalayaError
 ├── DashboardError          exit code 1
+│   ├── ClusterUnreadable   the cluster's API server does not tell its models
 │   ├── MetricsUnreadable   an address answers, but not with metrics of ours
 │   ├── PixelsUnavailable   the store does not know where a tile's scene lies
 │   └── UploadRejected      an uploaded file is empty or is no TIFF
@@ -13,6 +14,10 @@ from atalaya_spec.errors import AtalayaError
 
 class DashboardError(AtalayaError):
     """The dashboard cannot show or do what was asked."""
+
+
+class ClusterUnreadable(DashboardError):
+    """The cluster's API server does not answer, or not us."""
 
 
 class MetricsUnreadable(DashboardError):

@@ -14,6 +14,7 @@ from atalaya_operator.controller import Controller
 from atalaya_operator.observed import ModelKey, Observed
 from atalaya_operator.platform import Platform
 from atalaya_operator.resync import Resync
+from atalaya_operator.webhook.service import webhooks
 from atalaya_operator.work_queue import WorkQueue
 from atalaya_operator.workers import Workers
 from atalaya_spec.errors import AtalayaError, UsageError
@@ -47,7 +48,8 @@ def run(environment: Mapping[str, str]) -> None:
     workers = Workers(queue, controller.reconcile, config.workers)
     start_http_server(config.metrics_port)
     resync = Resync(client, observed, queue.add, MODELS)
-    registry = handlers.registry(observed, queue, surroundings, (workers, resync))
+    admission = webhooks(environment, client, lambda: surroundings.platform)
+    registry = handlers.registry(observed, queue, surroundings, (workers, resync, *admission))
     handlers.run(registry, f"http://0.0.0.0:{config.health_port}/healthz")
 
 

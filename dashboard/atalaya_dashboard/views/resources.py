@@ -5,6 +5,7 @@ import os
 import streamlit as st
 
 from atalaya_dashboard.cells import Cells, cells_of
+from atalaya_dashboard.cluster_models import ClusterModel, ClusterModels
 from atalaya_dashboard.collector import Collector
 from atalaya_dashboard.data import MapData, load_map
 from atalaya_dashboard.jobs import JobBoard
@@ -13,6 +14,7 @@ from atalaya_dashboard.settings import Settings
 from atalaya_serving.store import Assessment, Store, TileState
 
 LIST_SECONDS = 10
+CLUSTER_SECONDS = 3
 
 
 @st.cache_resource
@@ -31,6 +33,13 @@ def store() -> Store:
 def collector() -> Collector:
     """The one thread that asks the servers."""
     return Collector(settings().metrics_urls).start()
+
+
+@st.cache_data(show_spinner=False, ttl=CLUSTER_SECONDS)
+def cluster_models() -> list[ClusterModel] | None:
+    """The cluster's models as they were some seconds ago; None outside a cluster. Raises ClusterUnreadable."""
+    cluster = ClusterModels.from_env(os.environ)
+    return None if cluster is None else cluster.list()
 
 
 @st.cache_resource(show_spinner=False)

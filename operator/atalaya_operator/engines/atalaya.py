@@ -31,7 +31,7 @@ class Atalaya:
         spec, newest = request.spec, request.versions[-1]
         version = spec.engine_version or request.platform.atalaya_version
         return Server(
-            image=spec.image or f"{request.platform.atalaya_repository}:{version}",
+            image=spec.image or f"{request.platform.atalaya_repository}:{version}{_variant(spec)}",
             args=tuple(_arguments(request)),
             grpc_port=_PORTS[0],
             rest_port=_PORTS[1],
@@ -50,6 +50,11 @@ class Atalaya:
             "queue": total(f"atalaya_queue_depth{chosen}"),
             "latencyP95": p95(f"atalaya_request_seconds_bucket{chosen}", "* 1000"),
         }[signal]
+
+
+def _variant(spec: Spec) -> str:
+    """TensorFlow is several times as large as all the rest, and so has an image of its own."""
+    return "-tensorflow" if backend_of(spec.engine, spec.backend) == "tensorflow" else ""
 
 
 def _arguments(request: Request) -> list[str]:
