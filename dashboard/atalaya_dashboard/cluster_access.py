@@ -122,10 +122,10 @@ def get(access: ClusterAccess, path: str) -> Any:
         with opened as answer:
             return json.loads(answer.read(_MAX_BYTES))
     except urllib.error.HTTPError as error:
-        raise ClusterUnreadable(f"the cluster answers {error.code} {error.reason}: {_step(error)}.") from error
+        raise ClusterUnreadable(f"The cluster answers {error.code} {error.reason}: {_step(error)}.") from error
     except (OSError, HTTPException, ValueError) as error:
         told = getattr(error, "reason", None) or error
-        raise ClusterUnreadable(f"the cluster's API server does not answer ({told}); the pages ask again.") from error
+        raise ClusterUnreadable(f"The cluster's API server does not answer ({told}); the pages ask again.") from error
 
 
 def _step(error: urllib.error.HTTPError) -> str:

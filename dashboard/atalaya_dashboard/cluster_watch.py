@@ -54,7 +54,7 @@ class ClusterWatch:
         self, cluster: Callable[[], Cluster | None], *, with_pods: bool, clock: Callable[[], float] = time.time
     ) -> None:
         """`with_pods` when the pods' addresses are of use: not where a Prometheus is asked."""
-        self._cluster, self._with_pods, self._clock = cluster, with_pods, clock
+        self._cluster, self.with_pods, self._clock = cluster, with_pods, clock
         self._state = ClusterState()
         self._known: Cluster | None = None
         self._looked, self._stopping = threading.Event(), threading.Event()
@@ -82,7 +82,7 @@ class ClusterWatch:
             self._state = replace(self._state, error=str(error))
         else:
             self._state = ClusterState(models, self._state.pods, self._clock())
-            if cluster and self._with_pods:
+            if cluster and self.with_pods:
                 self._state = self._with(cluster)
         self._looked.set()
 

@@ -69,12 +69,15 @@ class Source:
     @property
     def about(self) -> str:
         """Where the figures come from, and what the server tells of itself."""
+        if not self.samples:
+            return self.name
+        latest = self.samples[-1]
+        server = next((one.server for one in latest.models.values()), "")
         if self.pods:
-            server = next((one.server for one in self.samples[-1].models.values()), "") if self.samples else ""
-            asked = "1 pod" if self.pods == 1 else f"{self.pods} pods together"
-            return " · ".join(part for part in (self.name, server, asked) if part)
-        info = self.samples[-1].info if self.samples else {}
-        return " · ".join([self.name, *(f"{name} {value}" for name, value in sorted(info.items()))])
+            more = ["1 pod" if self.pods == 1 else f"{self.pods} pods together"]
+        else:
+            more = [f"{name} {value}" for name, value in sorted(latest.info.items())]
+        return " · ".join(part for part in (self.name, server, *more) if part)
 
     @property
     def error(self) -> str:

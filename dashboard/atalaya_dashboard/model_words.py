@@ -8,6 +8,8 @@ from atalaya_dashboard.cluster_models import ClusterModel, State
 from atalaya_spec.inference_model_status import FALSE, TRUE
 
 SIGNS = {State.NEEDS_YOU: "⚠ Needs you", State.WAITING: "… Getting ready", State.READY: "✓ Ready"}
+LONG = ("Message", "Next step")
+"""Columns whose texts are cut in the list; a chosen model shows them whole."""
 _HOLDS = {TRUE: "✓ yes", FALSE: "✗ no"}
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _NONE = "–"

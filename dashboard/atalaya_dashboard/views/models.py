@@ -11,8 +11,7 @@ from atalaya_dashboard.cluster_watch import ClusterState
 from atalaya_dashboard.model_words import SIGNS
 from atalaya_dashboard.views import resources
 
-CARDS = 8
-"""So many are told in full above the table; the rest is in it."""
+CARDS = 8  # so many are told in full above the table
 FIRST_ANSWER_SECONDS = 6.0
 NO_MODEL = "The cluster has no InferenceModel. `kubectl apply -f MODEL.yaml` makes one."
 
@@ -60,7 +59,9 @@ def listed(found: Sequence[ClusterModel]) -> None:
     if len(waiting) > CARDS:
         st.caption(f"{len(waiting) - CARDS} more are not ready; they stand first in the table.")
     now = datetime.now(UTC)
-    st.dataframe([model_words.row(one, now) for one in found], hide_index=True, width="stretch")
+    wide = {name: st.column_config.TextColumn(width="medium") for name in model_words.LONG}
+    rows = [model_words.row(one, now) for one in found]
+    st.dataframe(rows, hide_index=True, width="stretch", column_config=wide)
     by_name = {str(one): one for one in found}
     picked = st.selectbox("Look at one model", list(by_name), key="looked-at")
     if picked in by_name:
@@ -81,6 +82,7 @@ def card(one: ClusterModel) -> None:
 
 def details(one: ClusterModel) -> None:
     """All that its status says."""
+    st.markdown(markup.plain(f"{one.reason}: {one.message}"))
     if one.next_step:
         st.markdown(f"**Next:** {markup.plain(one.next_step)}")
     parts = [model_words.conditions(one), model_words.revisions(one), model_words.endpoints(one)]

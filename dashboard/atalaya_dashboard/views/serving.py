@@ -15,6 +15,9 @@ from atalaya_dashboard.watched import Watched
 SPANS = {5: "5 minutes", 15: "15 minutes", int(HISTORY_SECONDS / 60): "30 minutes"}
 POINTS = 90
 NAMED = 10
+OUTSIDE = (
+    "The cluster's pods can be asked from inside it only; set ATALAYA_PROMETHEUS_URL to a Prometheus that asks them."
+)
 
 
 def page() -> None:
@@ -50,7 +53,11 @@ def of_the_cluster() -> None:
     state = watch.state()
     for error in filter(None, (state.error, state.pods_error)):
         st.error(markup.plain(error), icon=":material/cloud_off:")
-    if resources.settings().prometheus_url or state.at is None or state.error or state.pods_error:
+    if not watch.with_pods:
+        if not resources.settings().prometheus_url:
+            st.info(OUTSIDE)
+        return
+    if state.at is None or state.error or state.pods_error:
         return
     answering = {(pod.namespace, pod.model) for pod in state.pods}
     silent = [str(one) for one in state.models if (one.namespace, one.name) not in answering]

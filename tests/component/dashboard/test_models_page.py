@@ -44,6 +44,10 @@ def test_what_needs_somebody_comes_first_with_the_evidence_and_the_next_step(run
     ]
     at = looked(run)
     told = words(at)
+    assert [each.value for each in at.main.markdown][:2] == [
+        "## Models",
+        "**⚠ 1 needs you** · **1 of 3 ready** · 1 getting ready",
+    ]
     assert "⚠ 1 needs you" in told
     assert "1 of 3 ready" in told
     assert "1 getting ready" in told
@@ -118,6 +122,9 @@ def test_a_named_kubeconfig_gives_the_page_outside_a_cluster(run: Run, tmp_path:
         server.models = [an_inference_model("good")]
         at = run("models", ATALAYA_KUBECONFIG=str(server.kubeconfig()))
         assert "1 of 1 ready" in words(at)
+        told = words(run("serving"))
+        assert "set ATALAYA_PROMETHEUS_URL" in told
+        assert "No pod answers" not in told
 
 
 def test_outside_a_cluster_there_is_no_such_page(run: Run) -> None:
