@@ -9,7 +9,7 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TILES ?= ../shared/data/haiti-tiles.npz
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup system-packages lint unit e2e browser bench bench-load bench-thesis format clean
+.PHONY: help demo test setup system-packages lint unit e2e browser bench bench-load bench-operator bench-thesis format clean
 .PHONY: images cluster cluster-prepare cluster-up cluster-down cluster-shell
 
 help: ## Show this list
@@ -90,6 +90,9 @@ bench-load: setup ## Our server under load: both engines, all precisions and pro
 bench-thesis: setup ## The 2020 thesis' tables with both engines (a quarter of an hour); writes docs/thesis-tables.md
 	$(BIN)/atalaya bench thesis --tiles $(TILES) --out build/bench/thesis
 	$(BIN)/python tests/benchmarks/publish_thesis.py build/bench/thesis/thesis.md docs/thesis-tables.md
+
+bench-operator: cluster-prepare ## What 1,000 models cost an API server and the operator (root, about ten minutes)
+	$(BIN)/python tests/benchmarks/bench_operator.py
 
 clean: ## Remove what the targets made, the environment too
 	rm -rf $(VENV) .venvs .cache build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -5,7 +5,9 @@ turns each answer into objects and back.
 """
 
 import json
+import logging
 import os
+from collections.abc import Iterable
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -17,7 +19,7 @@ from kubernetes.config.config_exception import ConfigException
 
 from atalaya_operator.crd import PLURAL
 from atalaya_operator.errors import ClusterUnavailable, ObjectRefused, TryAgain
-from atalaya_operator.kinds import NODES, OWNED, Kind
+from atalaya_operator.kinds import NODES, OWNED, PODS, Kind
 from atalaya_operator.metrics import REQUESTS
 from atalaya_operator.names import FIELD_MANAGER, MODEL_LABEL
 from atalaya_operator.revision import Manifest
@@ -25,7 +27,7 @@ from atalaya_spec.inference_model import API_VERSION, KIND
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=20)
 MODELS = Kind(API_VERSION, KIND, PLURAL)
-_KINDS = {kind.name: kind for kind in (*OWNED, MODELS)}
+_KINDS = {kind.name: kind for kind in (*OWNED, PODS, MODELS)}
 _NOT_FOUND, _UNAUTHORIZED, _CONFLICT, _TOO_MANY = 404, 401, 409, 429
 _APPLY = {"Content-Type": "application/apply-patch+yaml"}
 _ONLY_METADATA = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
@@ -34,6 +36,10 @@ _EVER = 2**63
 _FOREIGN = {"Secret": "secrets", "PersistentVolumeClaim": "persistentvolumeclaims"}
 _WEBHOOK = "ValidatingWebhookConfiguration"
 _WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+_WARNINGS = "involvedObject.kind=Pod,type=Warning"
+_LOG_TIMEOUT = urllib3.Timeout(connect=2, read=3)
+_LOG_LINES, _LOG_BYTES = 60, 2**16
+_LOG = logging.getLogger(__name__)
 
 
 class ClusterClient:
@@ -118,6 +124,46 @@ class ClusterClient:
         headers = {"Content-Type": "application/json-patch+json"}
         self._request("PATCH", f"{_WEBHOOKS}/{name}", _WEBHOOK, f"{_WEBHOOK} {name}", [change], headers)
 
+    def tell(self, event: Manifest) -> None:
+        """Make an Event. One that was told already is no error; one that the API server will not have is logged."""
+        about = f"Event {event['metadata']['name']}"
+        REQUESTS.labels(verb="post", kind="Event").inc()
+        path = f"/apis/{event['apiVersion']}/namespaces/{event['metadata']['namespace']}/events"
+        headers = {"Content-Type": "application/json"}
+        try:
+            answer = self._send("POST", path, body=json.dumps(event).encode(), headers=headers, timeout=_TIMEOUT)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise TryAgain(f"{about}: the API server does not answer ({error}).") from error
+        if answer.status == _CONFLICT:
+            return
+        try:
+            _raise_for(answer, about)
+        except ObjectRefused as refused:
+            _LOG.info("An Event is not told: %s", refused)
+
+    def warnings(self, namespace: str) -> Iterable[Manifest]:
+        """The warnings about pods of a namespace, newest states."""
+        path = f"/api/v1/namespaces/{namespace}/events?fieldSelector={quote(_WARNINGS, safe='')}"
+        answer = self._request("GET", path, "Event", f"Events of {namespace}", None, None)
+        return answer["items"] if answer else ()
+
+    def quota(self, namespace: str, name: str) -> Manifest | None:
+        """A ResourceQuota; None when it is not there."""
+        about = f"ResourceQuota {name}"
+        return self._request(
+            "GET", f"/api/v1/namespaces/{namespace}/resourcequotas/{name}", "ResourceQuota", about, None, None
+        )
+
+    def log_tail(self, namespace: str, pod: str, container: str) -> str:
+        """The end of a log; empty where there is none. It is the node that answers, so it is not waited for long."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log?container={container}&tailLines={_LOG_LINES}"
+        REQUESTS.labels(verb="get", kind="Pod/log").inc()
+        try:
+            answer = self._send("GET", f"{path}&limitBytes={_LOG_BYTES}", timeout=_LOG_TIMEOUT)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise TryAgain(f"log of {pod}: the node does not answer ({error}).") from error
+        return answer.data.decode(errors="replace") if answer.status < 300 else ""
+
     def _call(
         self, verb: str, about: Manifest, suffix: str = "", body: Manifest | None = None, headers: Any = None
     ) -> Manifest | None:
@@ -126,27 +172,31 @@ class ClusterClient:
 
     def _request(self, verb: str, path: str, kind: str, told: str, body: Any, headers: Any) -> Manifest | None:
         REQUESTS.labels(verb=verb.lower(), kind=kind).inc()
-        login = {one["key"]: one["value"] for one in self._settings.auth_settings().values() if one["value"]}
+        content = None if body is None else json.dumps(body).encode()
         try:
-            answer = self._pool.request(
-                verb,
-                f"{self._settings.host}{path}",
-                body=None if body is None else json.dumps(body).encode(),
-                headers={"Accept": "application/json", **login, **(headers or {})},
-                timeout=_TIMEOUT,
-                retries=False,
-            )
+            answer = self._send(verb, path, body=content, headers=headers, timeout=_TIMEOUT)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise TryAgain(f"{told}: the API server does not answer ({error}).") from error
-        if answer.status < 300:
-            found: Manifest = json.loads(answer.data)
-            return found
         if answer.status == _NOT_FOUND:
             return None
-        message = f"{told}: {_words(answer.data)}"
-        if answer.status in (_UNAUTHORIZED, _CONFLICT, _TOO_MANY) or answer.status >= 500:
-            raise TryAgain(message, _seconds(answer.headers.get("Retry-After")))
-        raise ObjectRefused(message)
+        _raise_for(answer, told)
+        found: Manifest = json.loads(answer.data)
+        return found
+
+    def _send(self, verb: str, path: str, *, headers: Any = None, **how: Any) -> urllib3.BaseHTTPResponse:
+        login = {one["key"]: one["value"] for one in self._settings.auth_settings().values() if one["value"]}
+        told = {"Accept": "application/json", **login, **(headers or {})}
+        return self._pool.request(verb, f"{self._settings.host}{path}", headers=told, retries=False, **how)
+
+
+def _raise_for(answer: urllib3.BaseHTTPResponse, told: str) -> None:
+    """TryAgain or ObjectRefused for an answer that is none."""
+    if answer.status < 300:
+        return
+    message = f"{told}: {_words(answer.data)}"
+    if answer.status in (_UNAUTHORIZED, _CONFLICT, _TOO_MANY) or answer.status >= 500:
+        raise TryAgain(message, _seconds(answer.headers.get("Retry-After")))
+    raise ObjectRefused(message)
 
 
 def _root(kind: Kind) -> str:

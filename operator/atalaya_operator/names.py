@@ -10,6 +10,7 @@ FIELD_MANAGER = "atalaya-operator"
 MODEL_LABEL = f"{GROUP}/model"
 REVISION_LABEL = f"{GROUP}/revision"
 ENGINE_LABEL = f"{GROUP}/engine"
+LISTING_LABEL = f"{GROUP}/listing"
 DIGEST_ANNOTATION = f"{GROUP}/model-digest"
 
 SERVER_CONTAINER, BRIDGE_CONTAINER, FETCH_CONTAINER = "server", "bridge", "fetch"
@@ -37,6 +38,11 @@ def headless_service_name(model: str) -> str:
 def service_account_name(model: str) -> str:
     """The account of a model's pods. Not the model's own name: a model `default` would take over that account."""
     return f"{model}-server"
+
+
+def listing_pod_name(model: str) -> str:
+    """The pod that asks the store which versions there are."""
+    return f"{model}-versions"
 
 
 def model_folder(model: str) -> str:

@@ -22,13 +22,20 @@ _HEADER = "# Made by `python -m atalaya_operator.permissions`; edit operator/ata
 _SEEN = ("list", "watch")
 _OWNED = ("create", "delete", "get", "list", "patch", "watch")
 """To apply what is not there yet takes `create` and `patch`."""
+_ASKED = ("create", "delete", "list", "patch", "watch")
+"""Pods of models are looked at; pods that ask a store for its versions are made and removed."""
 
 
 def operator_rules() -> list[Rule]:
     """Always."""
     allowed: list[Allowed] = [(kind.group, kind.plural, _OWNED) for kind in OWNED]
-    allowed += [(kind.group, kind.plural, _SEEN) for kind in (PODS, NODES)]
     allowed += [
+        (PODS.group, PODS.plural, _ASKED),
+        (NODES.group, NODES.plural, _SEEN),
+        ("", "pods/log", ("get",)),
+        ("", "events", ("list",)),
+        ("", "resourcequotas", ("get",)),
+        ("events.k8s.io", "events", ("create",)),
         (GROUP, PLURAL, _SEEN),
         (GROUP, f"{PLURAL}/status", ("patch",)),
         ("apiextensions.k8s.io", "customresourcedefinitions", _SEEN),

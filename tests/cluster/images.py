@@ -128,10 +128,7 @@ class ImageStore:
     def _build(self, recipe: Recipe) -> None:
         command = ["buildah", *self._storage, "bud", "--quiet", "--layers", "--isolation", "chroot"]
         command += ["--tag", recipe.reference, *([f"--target={recipe.target}"] if recipe.target else [])]
-        packages = self._folder / "pip"  # so that a second image does not fetch again what the first has
-        packages.mkdir(exist_ok=True)
-        volumes = [*_VOLUMES, f"{packages}:/root/.cache/pip"]
-        command += [f"--volume={volume}" for volume in volumes if Path(volume.split(":")[0]).is_dir()]
+        command += [f"--volume={volume}" for volume in _VOLUMES if Path(volume.split(":")[0]).is_dir()]
         command += [f"--build-arg={name}={value}" for name, value in recipe.build_args.items()]
         _run([*command, "--file", str(recipe.containerfile), str(recipe.context)])
 

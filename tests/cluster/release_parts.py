@@ -34,7 +34,7 @@ class Served:
 
 
 MODELS = (
-    Served("ours", "atalaya", "haiti-damage"),
+    Served("haiti-damage", "atalaya", "haiti-damage"),
     Served("as-ovms", "openvino", "haiti-damage"),
     Served("as-tfs", "tensorflow", "haiti-damage-tf"),
 )

@@ -18,6 +18,8 @@ PROGRAMS = {
         "atalaya_serving.__main__",
         "atalaya_serving.server",
         "atalaya_serving.bridge.server",
+        "atalaya_serving.fetching.command",
+        "atalaya_serving.fetching.objects",
         "atalaya_serving.faces.ovms_server",
         "atalaya_serving.faces.tfs_server",
     ],

@@ -21,6 +21,8 @@
   value: {{ .Values.accelerators.nvidiaRuntimeClass | quote }}
 - name: ATALAYA_OPERATOR_WORKERS
   value: {{ .Values.operator.workers | quote }}
+- name: ATALAYA_LISTING_SECONDS
+  value: {{ .Values.operator.listingSeconds | int | quote }}
 - name: ATALAYA_OPERATOR_HEALTH_PORT
   value: "8080"
 - name: ATALAYA_OPERATOR_METRICS_PORT
