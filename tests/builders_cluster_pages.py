@@ -14,15 +14,14 @@ from atalaya_operator.webhook.certificate import make_certificate
 from atalaya_operator.webhook.trust import load
 
 CREATED = "2026-11-20T12:00:00Z"
-SERVING = {"reason": "Serving", "message": "1 of 1 pods of m-0123456789 answer."}
-STARTING = {"reason": "Starting", "message": "0 of 1 pods of m-0123456789 answer."}
 
 
 def an_inference_model(
     name: str, *, ready: bool = True, progressing: bool = True, namespace: str = "relief", **status: Any
 ) -> dict[str, Any]:
     """As an API server has it, with the status that the operator writes."""
-    told = (SERVING if ready else STARTING) | status
+    answer = f"{int(ready)} of 1 pods of {name}-0123456789 answer."
+    told = {"reason": "Serving" if ready else "Starting", "message": answer, **status}
     held = {"Ready": ready, "Available": ready, "Progressing": progressing}
     conditions = [
         {"type": kind, "status": str(holds), "reason": told["reason"], "message": told["message"],
