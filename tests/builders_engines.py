@@ -48,9 +48,11 @@ class RunningEngine:
         self.below.breaks = False
 
     def probe(self, times: int) -> None:
-        """What a kubelet asks, which is no inference."""
-        path = "/v1/models/m" if self.name == "tensorflow" else "/v2/models/m/ready"
-        for _ in range(times):
+        """What a kubelet and a client ask of a model, which is no inference."""
+        paths = ("/v2/models/m/ready", "/v2/models/m")
+        if self.name == "tensorflow":
+            paths = ("/v1/models/m", "/v1/models/m/metadata")
+        for path in paths * times:
             assert httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=20).status_code == 200
 
     @contextmanager

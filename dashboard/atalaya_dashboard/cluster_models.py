@@ -17,7 +17,6 @@ from atalaya_spec.inference_model_status import TRUE, Condition, Endpoints, Revi
 
 NAMESPACE = "ATALAYA_NAMESPACE"
 _MODEL_LABEL = f"{GROUP}/model"
-_SERVICE_LABEL = "kubernetes.io/service-name"
 _PAGE = 500
 
 
@@ -86,7 +85,7 @@ class ClusterModels:
         return sorted(found, key=lambda one: (one.state, one.namespace, one.name))
 
     def pods(self) -> Sequence[ServingPod]:
-        """The pods that answer for any model. Raises ClusterUnreadable."""
+        """The pods that answer for any model, each once: it has two Services. Raises ClusterUnreadable."""
         ours = f"&labelSelector={quote(_MODEL_LABEL, safe='')}"
         slices = self._items("/apis/discovery.k8s.io/v1", "endpointslices", ours)
         found = {pod for one in slices for pod in pods_of(one)}
@@ -140,11 +139,9 @@ def _told(metadata: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[State
 
 
 def pods_of(endpoint_slice: Mapping[str, Any]) -> Iterator[ServingPod]:
-    """The ready pods of a slice of a model's own Service; its headless Service has the same, and is passed over."""
+    """The ready pods of a slice of one of a model's Services."""
     metadata = endpoint_slice["metadata"]
-    model = metadata["labels"].get(_MODEL_LABEL, "")
-    if metadata["labels"].get(_SERVICE_LABEL) != model:
-        return
+    model = metadata["labels"][_MODEL_LABEL]
     for endpoint in endpoint_slice.get("endpoints") or ():
         if (endpoint.get("conditions") or {}).get("ready") is not False and endpoint["addresses"]:
             address = endpoint["addresses"][0]
