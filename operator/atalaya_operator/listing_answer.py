@@ -42,10 +42,11 @@ def answer(pod: Manifest) -> Listed | Failure | None:
     status = pod["status"]
     container: Manifest = next(iter(status.get("containerStatuses") or ()), {})
     state, before = container.get("state") or {}, container.get("lastState") or {}
-    if status.get("phase") == "Succeeded":
-        return _listed(state.get("terminated") or {}, pod)
-    if ended := state.get("terminated") or before.get("terminated"):
-        return _failed(ended, pod)
+    ended = state.get("terminated") or {}
+    if status.get("phase") == "Succeeded" or (ended and not ended.get("exitCode")):  # the phase is told a moment later
+        return _listed(ended, pod)
+    if ended or before.get("terminated"):
+        return _failed(ended or before["terminated"], pod)
     if status.get("phase") == "Failed":
         told = status.get("message") or status.get("reason") or "the node ended it"
         return Failure(UNREAD, f"pod {_name(pod)} failed: {told}", _describe(pod))

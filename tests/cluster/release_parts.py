@@ -75,6 +75,7 @@ def calling_pod(name: str, script: tuple[str, ...]) -> dict[str, Any]:
     """A pod of our serving image that runs a script of ours, with the models at hand."""
     calling = container(
         SERVING.reference,
+        imagePullPolicy="Always",
         command=("/opt/atalaya/bin/python", "-c", *script),
         volumeMounts=[{"name": "models", "mountPath": "/models", "readOnly": True}],
         securityContext={"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},

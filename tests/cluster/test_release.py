@@ -80,7 +80,7 @@ def refusal(cluster: Cluster, place: str, manifest: dict[str, Any]) -> str:
 
 
 def test_helm_installs_all_of_it_and_tells_the_next_step(cluster: Cluster, release: Release) -> None:
-    told = release.install(faces__enabled="true")
+    told = release.install(faces__enabled="true", images__pullPolicy="Always")
     assert "kubectl apply -f -" in told
     assert "kubectl port-forward -n atalaya-system service/atalaya-dashboard" in told
     cluster.wait(f"crd/{CRD}", "condition=Established")
@@ -316,8 +316,8 @@ def be_explained(cluster: Cluster, place: str) -> None:
 
 
 def has_restarted(cluster: Cluster, place: str, model: str) -> None:
-    statuses = [one["status"].get("containerStatuses", [{}])[0] for one in pods(cluster, place, model)]
-    if not any(status.get("restartCount") for status in statuses):
+    statuses = [status for one in pods(cluster, place, model) for status in one["status"].get("containerStatuses", ())]
+    if not any(status["restartCount"] for status in statuses):
         raise ClusterFault(f"no pod of {model} has restarted: {statuses}")
 
 

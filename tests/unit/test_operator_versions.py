@@ -99,6 +99,14 @@ def test_an_answer_becomes_pods_of_that_version_and_stands_in_the_status() -> No
     assert template["metadata"]["annotations"]["serving.atalaya.dev/model-digest"] == f"4={DIGEST}"
 
 
+def test_an_answer_counts_also_in_the_moment_before_the_pod_is_told_to_have_ended() -> None:
+    cluster = asked()
+    answers(cluster, told(3))
+    cluster.objects[POD]["status"]["phase"] = "Running"
+    cluster.settle()
+    assert (status(cluster)["reason"], condition(cluster, "VersionsKnown")["status"]) == ("Serving", "True")
+
+
 def test_what_it_costs_is_two_more_writes_at_first_and_two_a_look() -> None:
     cluster = asked()
     answers(cluster, told(3))
