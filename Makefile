@@ -4,12 +4,13 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+IMAGE_TOOL ?= docker
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TILES ?= ../shared/data/haiti-tiles.npz
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup system-packages lint unit e2e browser bench bench-load bench-thesis format clean
-.PHONY: conformance peers
-.PHONY: cluster cluster-prepare cluster-up cluster-down cluster-shell
+.PHONY: help demo test setup system-packages lint unit conformance e2e browser bench bench-load bench-operator bench-thesis format clean
+.PHONY: peers images cluster cluster-prepare cluster-up cluster-down cluster-shell
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -71,6 +72,9 @@ e2e: setup ## The product as a user runs it, from command to map
 browser: setup ## The dashboard in headless Chromium
 	$(BIN)/pytest tests/browser
 
+images: ## Build the images for a cluster with docker, or IMAGE_TOOL=podman, IMAGE_TOOL=buildah
+	for target in operator serving dashboard; do $(IMAGE_TOOL) build --target $$target --tag atalaya/$$target:$(VERSION) .; done
+
 cluster-prepare: setup ## Build the test cluster's programs and base image (once, a quarter of an hour)
 	@tests/system-packages.sh cluster
 	@if [ "$$(id -u)" -eq 0 ]; then PYTHONPATH=tests $(BIN)/python -m cluster prepare; \
@@ -98,6 +102,9 @@ bench-load: setup ## Our server under load: both engines, all precisions and pro
 bench-thesis: setup ## The 2020 thesis' tables with both engines (a quarter of an hour); writes docs/thesis-tables.md
 	$(BIN)/atalaya bench thesis --tiles $(TILES) --out build/bench/thesis
 	$(BIN)/python tests/benchmarks/publish_thesis.py build/bench/thesis/thesis.md docs/thesis-tables.md
+
+bench-operator: cluster-prepare ## What 1,000 models cost an API server and the operator (root, about ten minutes)
+	$(BIN)/python tests/benchmarks/bench_operator.py
 
 clean: ## Remove what the targets made, the environment too
 	rm -rf $(VENV) .venvs .cache build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -18,6 +18,7 @@ from atalaya_spec.inference_model import API_VERSION, KIND
 
 Manifest = dict[str, Any]
 KEY = ModelKey("default", "m")
+NOW = "2026-01-01T00:00:00Z"
 UID = "11111111-1111-1111-1111-111111111111"
 
 
@@ -34,6 +35,13 @@ class FakeCluster:
 
     def __init__(self, *objects: Manifest) -> None:
         self.objects = {(one["kind"], one["metadata"]["name"]): copy.deepcopy(one) for one in objects}
+        self.pods: list[Manifest] = []
+        self.nodes: list[Manifest] = []
+        self.told: dict[str, Manifest] = {}
+        self.warned: list[Manifest] = []
+        self.quotas: dict[str, Manifest] = {}
+        self.logs: dict[tuple[str, str], str] = {}
+        self.now = NOW
         self.calls: list[str] = []
         self.cut_after: int | None = None
         self.refuse: Callable[[Manifest], None] = lambda manifest: None
@@ -52,6 +60,7 @@ class FakeCluster:
         live = self.objects.setdefault(_key(manifest), {"kind": manifest["kind"], "metadata": {}, "spec": {}})
         metadata = live["metadata"]
         metadata.setdefault("uid", f"uid-{next(self._uids)}")
+        metadata.setdefault("creationTimestamp", self.now)
         before = _fields_of(live, manager)
         spec = copy.deepcopy(live.get("spec"))
         _remove(live, before, _fields(manifest), [one for one in _all_fields(live) if one is not before])
@@ -73,6 +82,22 @@ class FakeCluster:
         self._changed(live)
         self._called("status", manifest)
         return copy.deepcopy(live)
+
+    def tell(self, event: Manifest) -> None:
+        self._called("tell", event)
+        self.told.setdefault(event["metadata"]["name"], copy.deepcopy(event))
+
+    def warnings(self, namespace: str) -> list[Manifest]:
+        self.calls.append("get Events")
+        return copy.deepcopy(self.warned)
+
+    def quota(self, namespace: str, name: str) -> Manifest | None:
+        self.calls.append(f"get ResourceQuota/{name}")
+        return copy.deepcopy(self.quotas.get(name))
+
+    def log_tail(self, namespace: str, pod: str, container: str) -> str:
+        self.calls.append(f"get log of {pod}/{container}")
+        return self.logs.get((pod, container), "")
 
     def remove(self, found: Manifest) -> None:
         self.objects.pop(_key(found), None)
@@ -112,14 +137,20 @@ class FakeCluster:
         """What a newly started operator sees of it."""
         seen = Observed()
         for one in self.objects.values():
-            if one["kind"] == KIND or "serving.atalaya.dev/model" in (one["metadata"].get("labels") or {}):
+            if one["kind"] == "Pod":
+                seen.put_pod(copy.deepcopy(one))
+            elif one["kind"] == KIND or "serving.atalaya.dev/model" in (one["metadata"].get("labels") or {}):
                 seen.put(copy.deepcopy(one))
+        for pod in self.pods:
+            seen.put_pod(copy.deepcopy(pod))
+        for node in self.nodes:
+            seen.put_node(copy.deepcopy(node))
         return seen
 
-    def reconcile(self, platform: Platform | None = None) -> float | None:
+    def reconcile(self, platform: Platform | None = None, now: str = "") -> float | None:
         """One look by an operator that was just started."""
         plain = platform or Platform(atalaya_version="0.1.0")
-        return Controller(self, self.observed(), lambda: plain, lambda: "2026-01-01T00:00:00Z").reconcile(KEY)
+        return Controller(self, self.observed(), lambda: plain, lambda: now or self.now).reconcile(KEY)
 
     def settle(self, platform: Platform | None = None) -> None:
         """Look, with all pods coming up, until nothing is written."""

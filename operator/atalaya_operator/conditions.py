@@ -1,93 +1,114 @@
-"""What is told of a model: its reason, the evidence, the next step, and conditions in the standard shape. Pure.
+"""What is told of a model: a finding, and conditions in the standard shape that follow from it. Pure.
 
-Every reason is here. `Ready` is what `kubectl wait` waits for: the very spec that was applied serves. `Available` says
-whether clients are answered at all, be it by the revision before. `Progressing` says whether waiting helps.
+`Ready` is what `kubectl wait` waits for: the very spec that was applied serves. `Available` says whether clients are
+answered at all, be it by the revision before. `Progressing` says whether waiting helps, `Scheduled` whether the pods
+have nodes, `ModelLoaded` whether a server of this spec has its model. Why pods are missing is found in `explain`.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from atalaya_operator import rollout
+from atalaya_operator import device_words, rollout, version_words
+from atalaya_operator.device_words import PREFERRED_DEVICE, SCALER_CAPPED
 from atalaya_operator.endpoints import endpoints
+from atalaya_operator.explain import reasons
+from atalaya_operator.explain.finding import Finding, finding
+from atalaya_operator.explain.reasons import Family
 from atalaya_operator.manifests.autoscaler import lacking
 from atalaya_operator.names import selector, service_name
 from atalaya_operator.observed import ObjectKey, Seen
 from atalaya_operator.reconcile import Target
 from atalaya_operator.revision import Manifest
 from atalaya_operator.schema import plain
-from atalaya_spec.inference_model import API_VERSION, KIND
-from atalaya_spec.inference_model_status import FALSE, TRUE, Condition, RevisionStatus, Status
+from atalaya_operator.version_lookup import Lookup
+from atalaya_spec.inference_model import API_VERSION, KIND, InferenceModel
+from atalaya_spec.inference_model_status import FALSE, TRUE, UNKNOWN, Condition, RevisionStatus, Status
 from atalaya_spec.problems import Problem
 
 READY, AVAILABLE, PROGRESSING, AUTOSCALING = "Ready", "Available", "Progressing", "Autoscaling"
-
-SERVING, SCALED_TO_ZERO = "Serving", "ScaledToZero"
-STARTING, ROLLING_OUT, PODS_MISSING = "Starting", "RollingOut", "PodsMissing"
-STALLED, PODS_REFUSED = "Stalled", "PodsRefused"
-INVALID_SPEC, VERSION_UNRESOLVED = "InvalidSpec", "VersionUnresolved"
-NAME_TAKEN, OBJECT_REFUSED = "NameTaken", "ObjectRefused"
+SCHEDULED, MODEL_LOADED = "Scheduled", "ModelLoaded"
+PODS_ANSWER, NO_POD_ANSWERS = "PodsAnswer", "NoPodAnswers"
 SCALER_MADE, SCALER_MISSING = "ScalerMade", "ScalerMissing"
 
 _LONGEST = 4096
-_WAITING_HELPS = (STARTING, ROLLING_OUT, PODS_MISSING)
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Why a model is as it is: a reason in one word, the evidence, and what to do where something is to be done."""
+class Explained:
+    """What was found out about pods that are missing: a fault, or else what they are at."""
 
-    reason: str
-    message: str
-    next_step: str | None = None
+    fault: Finding | None = None
+    doing: str = ""
 
 
 def invalid_spec(problems: Iterable[Problem]) -> Finding:
     """The words of lint."""
-    return Finding(
-        INVALID_SPEC, " ".join(map(str, problems)), "correct the spec and apply it again; atalaya lint checks it"
-    )
+    told = " ".join(map(str, problems))
+    return finding(reasons.INVALID_SPEC, told, told)
 
 
-def unresolved(problem: Problem) -> Finding:
-    """The versions to serve are not known."""
-    return Finding(VERSION_UNRESOLVED, f"{problem.path}: {problem.fact}.", problem.next_step)
+def unresolved(known: Lookup, model: InferenceModel) -> Finding:
+    """The versions to serve are not known yet, or cannot be known."""
+    if known.failure is None:
+        return finding(reasons.LISTING_VERSIONS, version_words.doing(model))
+    word, fact, step = known.failure.reason, known.failure.fact, known.failure.step
+    why = reasons.BY_WORD.get(word)
+    if why is None:
+        return Finding(reasons.VERSION_UNRESOLVED, f"{word}: {fact}.", step, word)
+    return Finding(why, f"{fact}.", step, word)
 
 
 def name_taken(found: Iterable[Manifest]) -> Finding:
     """Objects of others stand where ours are to be."""
     named = ", ".join(f"{one['kind']} {one['metadata']['name']}" for one in found)
-    step = "rename the model, or remove what is in its way"
-    return Finding(NAME_TAKEN, f"there already is a {named} that does not belong to this model.", step)
+    return finding(reasons.NAME_TAKEN, f"there already is a {named} that does not belong to this model.", named)
 
 
 def object_refused(told: str) -> Finding:
     """The API server's words."""
-    return Finding(OBJECT_REFUSED, told, "correct what the API server names; it is tried again every half minute")
+    return finding(reasons.OBJECT_REFUSED, told, told)
 
 
-def progress(target: Target, seen: Seen) -> Finding:
+def progress(target: Target, seen: Seen, explained: Explained) -> Finding:
     """How far a model has come whose objects are as they should be."""
-    there = rollout.deployments(seen.objects, target.subject.uid)
-    new = there.get(target.revision.digest)
+    new = target_deployment(target, seen)
     serves = _serving(target, seen) == target.revision.digest
     if new is None:
-        return Finding(STARTING, f"Deployment {target.revision.name} is not there yet.")
+        return finding(reasons.STARTING, f"Deployment {target.revision.name} is not there yet.")
     wanted, ready = rollout.desired(new), rollout.ready(new)
     counted = f"{ready} of {wanted} pods of {target.revision.name} answer"
-    if serves and ready >= wanted and rollout.is_up_to_date(new):
-        return Finding(SERVING, f"{counted}.") if wanted else Finding(SCALED_TO_ZERO, "no pods are asked for.")
-    if refused := _deployment_condition(new, "ReplicaFailure", TRUE):
-        return Finding(PODS_REFUSED, str(refused.get("message", "")), "raise the quota, or ask for less")
+    if serves and not lacks_pods(target, seen):
+        return (
+            finding(reasons.SERVING, f"{counted}.")
+            if wanted
+            else finding(reasons.SCALED_TO_ZERO, "no pods are asked for.")
+        )
+    meanwhile = "" if serves else "; the revision before it serves until then"
+    if explained.fault:
+        return replace(explained.fault, message=f"{explained.fault.message} ({counted}{meanwhile}.)")
     if stalled := _deployment_condition(new, "Progressing", FALSE):
-        step = f"kubectl describe pods -l {_selector(target.subject.model.name, target.revision.digest)}"
-        return Finding(STALLED, f"{counted}; {stalled.get('message', '')}", step)
+        names = {"namespace": target.subject.namespace,
+                 "selector": _selector(target.subject.model.name, target.revision.digest)}  # fmt: skip
+        return finding(reasons.STALLED, f"{counted}; {stalled.get('message', '')}", **names)
+    doing = f"; {explained.doing}" if explained.doing else ""
     if not serves:
-        return Finding(ROLLING_OUT, f"{counted}; the revision before it serves until then.")
-    return Finding(PODS_MISSING if ready else STARTING, f"{counted}.")
+        return finding(reasons.ROLLING_OUT, f"{counted}{doing}{meanwhile}.")
+    return finding(reasons.PODS_MISSING if ready else reasons.STARTING, f"{counted}{doing}.")
 
 
-def status(finding: Finding, seen: Seen, target: Target | None, now: str) -> Manifest:
+def lacks_pods(target: Target, seen: Seen) -> bool:
+    """Whether there is anything to explain: some pods of the spec do not answer."""
+    new = target_deployment(target, seen)
+    return new is not None and not (rollout.ready(new) >= rollout.desired(new) and rollout.is_up_to_date(new))
+
+
+def target_deployment(target: Target, seen: Seen) -> Manifest | None:
+    """The Deployment of the revision that the spec asks for."""
+    return rollout.deployments(seen.objects, target.subject.uid).get(target.revision.digest)
+
+
+def status(told: Finding, seen: Seen, target: Target | None, now: str, versions: Lookup | None = None) -> Manifest:
     """The object to apply to the status subresource. Without a target, what is there is told all the same."""
     metadata = seen.model["metadata"]
     before = seen.model.get("status") or {}
@@ -98,7 +119,8 @@ def status(finding: Finding, seen: Seen, target: Target | None, now: str) -> Man
     known = {one["name"]: one for one in before.get("revisions") or ()}
     revisions = tuple(_revision(found, known, target, leading) for _, found in sorted(there.items(), key=_newest_first))
     shown = next((one for one in revisions if serving and one.name == serving["metadata"]["name"]), None)
-    told = Status(
+    told = _with_device(told, target)
+    made = Status(
         observed_generation=metadata["generation"],
         replicas=_pods(serving) if serving else 0,
         ready_replicas=ready,
@@ -106,31 +128,37 @@ def status(finding: Finding, seen: Seen, target: Target | None, now: str) -> Man
         selector=_selector(metadata["name"], leading),
         device=shown.device if shown else None,
         version=shown.version if shown else None,
-        reason=finding.reason,
-        message=finding.message[:_LONGEST],
-        next_step=finding.next_step[:_LONGEST] if finding.next_step else None,
-        conditions=tuple(_conditions(finding, seen, target, is_answered=ready > 0, now=now)),
+        reason=told.reason,
+        message=told.message[:_LONGEST],
+        next_step=told.next_step[:_LONGEST] if told.next_step else None,
+        conditions=tuple(_conditions(told, seen, target, is_answered=ready > 0, now=now, versions=versions)),
         revisions=revisions or None,
+        resolved=version_words.resolved(versions, before),
         endpoints=endpoints(target.subject, target.revision) if target else None,
     )
     identity = {key: metadata[key] for key in ("name", "namespace", "uid")}
-    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": identity, "status": plain(told)}
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": identity, "status": plain(made)}
 
 
 def _conditions(
-    finding: Finding, seen: Seen, target: Target | None, *, is_answered: bool, now: str
+    told: Finding, seen: Seen, target: Target | None, *, is_answered: bool, now: str, versions: Lookup | None
 ) -> Iterable[Condition]:
-    serves = finding.reason in (SERVING, SCALED_TO_ZERO) or (finding.reason == PODS_MISSING and is_answered)
-    helps = finding.reason in _WAITING_HELPS
+    serves = _serves(told, seen, target, is_answered=is_answered)
+    is_rest = told.why in (reasons.SERVING, reasons.SCALED_TO_ZERO)
     made = [
-        _condition(READY, serves, finding),
-        _condition(AVAILABLE, is_answered, Finding("PodsAnswer" if is_answered else "NoPodAnswers", finding.message)),
-        _condition(PROGRESSING, helps or serves, finding),
+        _condition(READY, serves, told),
+        _named(AVAILABLE, is_answered, PODS_ANSWER if is_answered else NO_POD_ANSWERS, told.message),
+        _condition(PROGRESSING, is_rest or told.why.family == Family.PROGRESS, told),
+        _scheduled(told, target),
+        _model_loaded(told, serves=serves),
     ]
     if target and target.subject.model.spec.scaling:
-        lacks = " ".join(map(str, lacking(target.subject.model, target.platform)))
-        cause = Finding(SCALER_MISSING if lacks else SCALER_MADE, lacks or "an autoscaler owns the replicas.")
-        made.append(_condition(AUTOSCALING, not lacks, cause))
+        made.append(_autoscaling(target))
+    if target and target.choice:
+        preferred = device_words.preference(target.choice, target.subject.model.spec.devices)
+        made += [_named(PREFERRED_DEVICE, *preferred)] if preferred else []
+    if listed := version_words.verdict(versions):
+        made.append(_named(version_words.VERSIONS_KNOWN, *listed))
     generation = seen.model["metadata"]["generation"]
     known = {one["type"]: one for one in (seen.model.get("status") or {}).get("conditions") or ()}
     for one in made:
@@ -139,8 +167,55 @@ def _conditions(
         yield replace(one, last_transition_time=since, observed_generation=generation)
 
 
-def _condition(kind: str, holds: bool, finding: Finding) -> Condition:
-    return Condition(kind, TRUE if holds else FALSE, finding.reason, finding.message[:_LONGEST], "")
+def _serves(told: Finding, seen: Seen, target: Target | None, *, is_answered: bool) -> bool:
+    """Once the spec's own revision serves, one pod that answers keeps it ready, whatever the others lack."""
+    if told.why in (reasons.SERVING, reasons.SCALED_TO_ZERO):
+        return True
+    leads = target is not None and _serving(target, seen) == target.revision.digest
+    return leads and is_answered and told.why.family != Family.SPEC
+
+
+def _scheduled(told: Finding, target: Target | None) -> Condition:
+    """Not known in the first moments, so that a pod that gets its node as usual costs no write of its own."""
+    is_early = told.why in (reasons.STARTING, reasons.ROLLING_OUT)
+    if target is None or told.why.family == Family.SPEC or is_early:
+        return replace(_condition(SCHEDULED, False, told), status=UNKNOWN)
+    return _condition(SCHEDULED, told.why.family not in (Family.SCHEDULING, Family.NODE), told)
+
+
+def _model_loaded(told: Finding, *, serves: bool) -> Condition:
+    is_loaded = told.why.family == Family.PROBE or (serves and told.why != reasons.SCALED_TO_ZERO)
+    return _condition(MODEL_LOADED, is_loaded, told)
+
+
+def _condition(kind: str, holds: bool, told: Finding) -> Condition:
+    return _named(kind, holds, told.reason, told.message)
+
+
+def _named(kind: str, holds: bool, word: str, message: str) -> Condition:
+    return Condition(kind, TRUE if holds else FALSE, word, message[:_LONGEST], "")
+
+
+def _with_device(told: Finding, target: Target | None) -> Finding:
+    """With what its device has to do with it."""
+    if target is None or target.choice is None:
+        return told
+    choice, devices = target.choice, target.subject.model.spec.devices
+    is_told = bool(choice.lack) and told.why.family in (Family.SCHEDULING, Family.NODE)
+    added = device_words.beside(choice) if is_told else device_words.sentence(choice, devices)
+    step = device_words.next_step(choice, devices)
+    message = " ".join(filter(None, (told.message, added)))
+    return replace(told, message=message, next_step=step if choice.never_fits else told.next_step or step)
+
+
+def _autoscaling(target: Target) -> Condition:
+    scaling = target.subject.model.spec.scaling
+    assert scaling  # only asked where there is one
+    if lacks := " ".join(map(str, lacking(target.subject.model, target.platform))):
+        return _named(AUTOSCALING, False, SCALER_MISSING, lacks)
+    if bounded := device_words.capped(target.choice, scaling.max):
+        return _named(AUTOSCALING, True, SCALER_CAPPED, bounded)
+    return _named(AUTOSCALING, True, SCALER_MADE, "an autoscaler owns the replicas.")
 
 
 def _revision(
@@ -150,7 +225,7 @@ def _revision(
     name = found["metadata"]["name"]
     before = known.get(name, {})
     containers = found["spec"]["template"]["spec"]["containers"]
-    verdict = SERVING if rollout.digest_label(found) == leading else "Waiting"
+    verdict = reasons.SERVING.word if rollout.digest_label(found) == leading else "Waiting"
     if target and name == target.revision.name:
         one = target.revision
         version = ",".join(str(version.number) for version in one.versions)

@@ -11,17 +11,24 @@ from typing import Any, Protocol
 
 import kopf
 
+from atalaya_operator.accelerators import amounts_of
 from atalaya_operator.crd import PLURAL
-from atalaya_operator.kinds import OWNED, Kind
+from atalaya_operator.device_standing import device_of
+from atalaya_operator.kinds import NODES, OWNED, PODS, Kind
 from atalaya_operator.names import MODEL_LABEL
 from atalaya_operator.observed import ModelKey, Observed, model_key
 from atalaya_operator.platform import OPTIONAL_KINDS, Platform
 from atalaya_operator.revision import Manifest
 from atalaya_operator.work_queue import WorkQueue
 from atalaya_spec.inference_model import GROUP, VERSION
+from atalaya_spec.server_versions import CPU
 
 Resource = tuple[str, str, str]
 _DELETED = "DELETED"
+POD_SETTLES_SECONDS = 0.5
+"""A pod that starts tells of each step; its model is looked at once for several, or for its Deployment's word."""
+DEVICES_SETTLE_SECONDS = 0.5
+"""Accelerators come free and go by several at a time."""
 _DEFINITIONS = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 
 
@@ -50,10 +57,12 @@ def registry(
 ) -> kopf.OperatorRegistry:
     """All handlers."""
     made = kopf.OperatorRegistry()
-    objects = Listener(observed.put, observed.drop, lambda found: queue.add(model_key(found)))
+    objects = object_listener(observed, queue)
     _watch(made, (GROUP, VERSION, PLURAL), objects, is_awaited=False)
     for kind in OWNED:
         _watch(made, _resource(kind), objects, is_awaited=not kind.is_optional)
+    _watch(made, _resource(PODS), pod_listener(observed, queue))
+    _watch(made, _resource(NODES), node_listener(observed, queue))
     _watch(made, _DEFINITIONS, _definitions(observed, queue, surroundings), when=_concerns_us)
 
     async def start(**_: Any) -> None:
@@ -74,13 +83,13 @@ def registry(
 
 
 def settings() -> kopf.OperatorSettings:
-    """Nothing is written by kopf, and only what carries our label is watched."""
+    """Nothing is written by kopf, and beside nodes only what carries our label is watched."""
     made = kopf.OperatorSettings()
     made.posting.enabled = False
     made.peering.standalone = True
     made.scanning.disabled = False
     made.networking.request_timeout = 60
-    for kind in OWNED:
+    for kind in (*OWNED, PODS):
         made.watching.label_selectors[_resource(kind)] = MODEL_LABEL
     return made
 
@@ -88,7 +97,7 @@ def settings() -> kopf.OperatorSettings:
 def run(registry: kopf.OperatorRegistry, liveness_endpoint: str) -> None:
     """Until the process is told to end."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for talkative in ("kopf.objects", "kopf.activities"):
+    for talkative in ("kopf.objects", "kopf.activities", "aiohttp.access"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
     kopf.run(
         registry=registry,
@@ -128,6 +137,60 @@ def _watch(
     kopf.on.event(*resource, id=f"look-{resource[-1]}", registry=made, **filters)(event)
     if is_awaited:
         kopf.index(*resource, id=f"keep-{resource[-1]}", registry=made, **filters)(index)
+
+
+def object_listener(observed: Observed, queue: WorkQueue[ModelKey]) -> Listener:
+    """A model is looked at whenever one of its objects is told of; others too when it asks for a device no longer."""
+
+    def forget(gone: Manifest) -> None:
+        observed.drop(gone)
+        if gone["kind"] == "Deployment" and device_of(gone) != CPU:
+            devices_changed(observed, queue)
+
+    return Listener(observed.put, forget, lambda found: queue.add(model_key(found)))
+
+
+def pod_listener(observed: Observed, queue: WorkQueue[ModelKey]) -> Listener:
+    """A model is looked at when something happened to a pod, not whenever one is told of."""
+
+    def keep(found: Manifest) -> None:
+        if observed.put_pod(found):
+            look(found)
+
+    def forget(gone: Manifest) -> None:
+        observed.drop_pod(gone)
+        look(gone)
+
+    def look(pod: Manifest) -> None:
+        queue.add(model_key(pod), POD_SETTLES_SECONDS)
+        if amounts_of(pod["spec"]):
+            devices_changed(observed, queue)
+
+    return Listener(keep, forget, lambda _: None)
+
+
+def devices_changed(observed: Observed, queue: WorkQueue[ModelKey]) -> None:
+    """Have those looked at whom it concerns which accelerators are free."""
+    for key in observed.followers():
+        queue.add(key, DEVICES_SETTLE_SECONDS)
+
+
+def node_listener(observed: Observed, queue: WorkQueue[ModelKey]) -> Listener:
+    """A node's heartbeat concerns nobody; what else it tells concerns those who are there, and those who wait."""
+
+    def look(name: str) -> None:
+        for key in observed.concerned_by(name):
+            queue.add(key)
+
+    def keep(found: Manifest) -> None:
+        if observed.put_node(found):
+            look(found["metadata"]["name"])
+
+    def forget(gone: Manifest) -> None:
+        observed.drop_node(gone)
+        look(gone["metadata"]["name"])
+
+    return Listener(keep, forget, lambda _: None)
 
 
 def _definitions(observed: Observed, queue: WorkQueue[ModelKey], surroundings: Surroundings) -> Listener:

@@ -1,4 +1,7 @@
-"""Every kind of object that is made of a model: what is listed to prune, watched to repair, allowed by the chart."""
+"""Every kind of object that is made of a model: what is listed to prune, watched to repair, allowed by the chart.
+
+And the two kinds that are only looked at, to know how a model fares.
+"""
 
 from dataclasses import dataclass
 
@@ -36,3 +39,8 @@ OWNED = (
     Kind(OPTIONAL_KINDS["ScaledObject"], "ScaledObject", "scaledobjects"),
     Kind(OPTIONAL_KINDS["PodMonitor"], "PodMonitor", "podmonitors"),
 )
+
+PODS = Kind("v1", "Pod", "pods")
+"""Looked at, of those with our label."""
+NODES = Kind("v1", "Node", "nodes")
+"""Looked at, all of them."""

@@ -10,7 +10,12 @@ FIELD_MANAGER = "atalaya-operator"
 MODEL_LABEL = f"{GROUP}/model"
 REVISION_LABEL = f"{GROUP}/revision"
 ENGINE_LABEL = f"{GROUP}/engine"
+LISTING_LABEL = f"{GROUP}/listing"
 DIGEST_ANNOTATION = f"{GROUP}/model-digest"
+DEVICE_SINCE_ANNOTATION = f"{GROUP}/device-since"
+DEVICE_REASON_ANNOTATION = f"{GROUP}/device-reason"
+DEVICE_RETURNS_ANNOTATION = f"{GROUP}/device-returns-to"
+DEVICES_TRIED_ANNOTATION = f"{GROUP}/devices-tried"
 
 SERVER_CONTAINER, BRIDGE_CONTAINER, FETCH_CONTAINER = "server", "bridge", "fetch"
 GRPC_PORT, REST_PORT = "grpc", "http"
@@ -37,6 +42,11 @@ def headless_service_name(model: str) -> str:
 def service_account_name(model: str) -> str:
     """The account of a model's pods. Not the model's own name: a model `default` would take over that account."""
     return f"{model}-server"
+
+
+def listing_pod_name(model: str) -> str:
+    """The pod that asks the store which versions there are."""
+    return f"{model}-versions"
 
 
 def model_folder(model: str) -> str:

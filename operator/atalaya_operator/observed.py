@@ -1,13 +1,17 @@
-"""What the operator knows of the cluster: every model, and the objects that carry its label, as last seen.
+"""What the operator knows of the cluster: every model, the objects and pods that carry its label, and every node.
 
-Watches fill it, and answers to our own writes do, which come sooner. Safe for threads. It asks nobody.
+As last seen: watches fill it, and answers to our own writes do, which come sooner. Of pods and nodes only what is read
+is kept. Safe for threads. It asks nobody.
 """
 
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
+from atalaya_operator.essence import is_same, node_essence, pod_essence
+from atalaya_operator.kinds import NODES, PODS
 from atalaya_operator.names import MODEL_LABEL
 from atalaya_operator.revision import Manifest
 from atalaya_spec.inference_model import KIND
@@ -29,10 +33,12 @@ class ObjectKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Seen:
-    """A model and the objects with its label, whoever they belong to."""
+    """A model, and the objects and pods with its label, whoever they belong to."""
 
     model: Manifest
     objects: Mapping[ObjectKey, Manifest]
+    pods: tuple[Manifest, ...] = ()
+    """Each as `pod_essence` keeps it."""
 
 
 class Observed:
@@ -42,6 +48,9 @@ class Observed:
         self._lock = threading.Lock()
         self._models: dict[ModelKey, Manifest] = {}
         self._objects: dict[ModelKey, dict[ObjectKey, Manifest]] = {}
+        self._pods: dict[ModelKey, dict[str, Manifest]] = {}
+        self._nodes: Mapping[str, Manifest] = MappingProxyType({})
+        self._followers: set[ModelKey] = set()
 
     def put(self, found: Manifest) -> ModelKey:
         """Keep an object, unless a newer state of it is known. Answers which model it concerns."""
@@ -71,17 +80,86 @@ class Observed:
                 self._objects.pop(key, None)
         return key
 
+    def put_pod(self, found: Manifest) -> bool:
+        """Keep what matters of a pod. Answers whether that is anything new."""
+        kept, key = pod_essence(found), model_key(found)
+        with self._lock:
+            pods = self._pods.setdefault(key, {})
+            known = pods.get(kept["metadata"]["name"])
+            if _is_older(kept, known):
+                return False
+            pods[kept["metadata"]["name"]] = kept
+        return not is_same(known, kept)
+
+    def drop_pod(self, gone: Manifest) -> ModelKey:
+        """Forget a pod, as `drop` does an object."""
+        key, name = model_key(gone), gone["metadata"]["name"]
+        with self._lock:
+            pods = self._pods.get(key, {})
+            if _uid(pods.get(name)) == _uid(gone):
+                del pods[name]
+            if not pods:
+                self._pods.pop(key, None)
+        return key
+
+    def put_node(self, found: Manifest) -> bool:
+        """Keep what matters of a node. Answers whether that is anything new: a heartbeat is not."""
+        kept = node_essence(found)
+        with self._lock:
+            known = self._nodes.get(kept["metadata"]["name"])
+            if _is_older(kept, known):
+                return False
+            self._nodes = MappingProxyType({**self._nodes, kept["metadata"]["name"]: kept})
+        return not is_same(known, kept)
+
+    def drop_node(self, gone: Manifest) -> None:
+        """Forget a node. Another of the same name, made since, stays."""
+        with self._lock:
+            if _uid(self._nodes.get(gone["metadata"]["name"])) == _uid(gone):
+                left = {name: one for name, one in self._nodes.items() if name != gone["metadata"]["name"]}
+                self._nodes = MappingProxyType(left)
+
+    def nodes(self) -> Mapping[str, Manifest]:
+        """Every node by its name, each as `node_essence` keeps it. It does not change under the reader's hands."""
+        with self._lock:
+            return self._nodes
+
+    def concerned_by(self, node: str) -> set[ModelKey]:
+        """The models with a pod on a node, those with a pod that waits for one, and those that follow what is free."""
+        with self._lock:
+            return self._followers | {
+                key
+                for key, pods in self._pods.items()
+                if any(pod["spec"].get("nodeName") in (None, node) for pod in pods.values())
+            }
+
+    def follow(self, key: ModelKey, *, is_open: bool) -> None:
+        """Whether a model is to be looked at when accelerators come free or go."""
+        with self._lock:
+            (self._followers.add if is_open else self._followers.discard)(key)
+
+    def followers(self) -> frozenset[ModelKey]:
+        """The models that are."""
+        with self._lock:
+            return frozenset(self._followers)
+
     def seen(self, key: ModelKey) -> Seen | None:
-        """A model and its objects; None when there is no such model."""
+        """A model, its objects and its pods; None when there is no such model."""
         with self._lock:
             model = self._models.get(key)
-            return None if model is None else Seen(model, dict(self._objects.get(key, {})))
+            if model is None:
+                return None
+            return Seen(model, dict(self._objects.get(key, {})), tuple(self._pods.get(key, {}).values()))
 
     def of_kind(self, kind: str) -> list[Manifest]:
-        """Every object of a kind, of all models."""
+        """Every object of a kind, of all models; for nodes, every node."""
         with self._lock:
             if kind == KIND:
                 return list(self._models.values())
+            if kind == NODES.name:
+                return list(self._nodes.values())
+            if kind == PODS.name:
+                return [pod for pods in self._pods.values() for pod in pods.values()]
             return [found for one in self._objects.values() for key, found in one.items() if key.kind == kind]
 
     def models(self) -> list[ModelKey]:

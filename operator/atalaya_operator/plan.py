@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from atalaya_operator.desired_state import model_objects, revision, revision_objects
+from atalaya_operator.device_standing import with_device_annotations
 from atalaya_operator.endpoints import endpoints
 from atalaya_operator.kinds import OWNED
 from atalaya_operator.manifests.autoscaler import lacking
@@ -16,6 +17,7 @@ from atalaya_operator.manifests.subject import Subject
 from atalaya_operator.names import selector
 from atalaya_operator.platform import Platform
 from atalaya_operator.revision import Decisions, Manifest, PinnedVersion, Revision
+from atalaya_operator.version_lookup import recorded
 from atalaya_operator.yaml_text import as_yaml
 from atalaya_spec.inference_model import API_VERSION, KIND, InferenceModel
 from atalaya_spec.inference_model_status import Endpoints
@@ -30,7 +32,7 @@ _WRITTEN_BY_THE_API_SERVER = ("creationTimestamp", "generation", "managedFields"
 class Wanted:
     """What the caller fixes of what would be decided in the cluster."""
 
-    versions: tuple[int, ...] = ()
+    versions: tuple[PinnedVersion, ...] = ()
     device: str | None = None
 
 
@@ -68,16 +70,28 @@ def plan(model: InferenceModel, platform: Platform, wanted: Wanted, uid: str = "
     notes: list[Problem] = []
     versions = wanted.versions or _versions(model, notes)
     device = wanted.device or _device(model, notes)
-    one = revision(model, Decisions(tuple(map(PinnedVersion, versions)), device), platform)
+    one = revision(model, Decisions(versions, device), platform)
     subject = Subject(model, uid)
     objects = (*model_objects(subject, one), *revision_objects(subject, one, platform))
     return Plan(model, one, objects, (*notes, *lacking(model, platform)), endpoints(subject, one))
 
 
-def serving_versions(live: Manifest | None) -> tuple[int, ...]:
-    """The versions that a model in a cluster serves, as its status tells."""
+def known_versions(live: Manifest | None, model: InferenceModel) -> tuple[PinnedVersion, ...]:
+    """What `latest` or `all` means in a cluster, as the model's status there tells; empty when it does not.
+
+    What serves there stands in where the question has changed.
+    """
+    if model.spec.model.versions.specific:
+        return ()
     told = str(((live or {}).get("status") or {}).get("version") or "")
-    return tuple(int(part) for part in told.split(",") if part.strip().isdecimal())
+    serving = tuple(PinnedVersion(int(part)) for part in told.split(",") if part.strip().isdecimal())
+    return recorded(live, model) or serving
+
+
+def serving_device(live: Manifest | None, model: InferenceModel) -> str | None:
+    """The device on which a model serves in a cluster, as its status tells, where the model still names it."""
+    told = ((live or {}).get("status") or {}).get("device")
+    return str(told) if told in model.spec.devices else None
 
 
 def live_model(seen: Seen, model: InferenceModel) -> Manifest | None:
@@ -94,7 +108,7 @@ def changes(planned: Plan, seen: Seen) -> Iterator[Change]:
         if before is not None and is_foreign(before, planned.model):
             yield Change(kind, name, IN_THE_WAY)
             continue
-        after = seen.trial(manifest)
+        after = seen.trial(with_device_annotations(manifest, before))
         if before is None:
             yield Change(kind, name, CREATED)
         elif difference := _difference(_ours(before), _ours(after), f"{kind}/{name}"):
@@ -122,14 +136,14 @@ def in_namespace(model: InferenceModel, namespace: str) -> InferenceModel:
     return replace(model, metadata=replace(model.metadata, namespace=namespace))
 
 
-def _versions(model: InferenceModel, notes: list[Problem]) -> tuple[int, ...]:
+def _versions(model: InferenceModel, notes: list[Problem]) -> tuple[PinnedVersion, ...]:
     versions = model.spec.model.versions
     if versions.specific:
-        return versions.specific
+        return tuple(map(PinnedVersion, versions.specific))
     asked = "all" if versions.all else "latest"
     notes.append(Problem(f"spec.model.versions.{asked}", "which versions these are is found in the store when it is "
                          "applied, so 1 stands here", "name one with --version"))  # fmt: skip
-    return (1,)
+    return (PinnedVersion(1),)
 
 
 def _device(model: InferenceModel, notes: list[Problem]) -> str:

@@ -33,6 +33,8 @@ class Platform:
     accelerator_groups: tuple[int, ...] = (44, 109, 110, 992)
     """Groups that own /dev/dri and /dev/accel on the nodes: video, and what distributions give to render."""
     nvidia_runtime_class: str = ""
+    listing_seconds: int = 300
+    """How long after an answer a store is asked again which versions it has."""
     offers: frozenset[str] = frozenset()
 
     @classmethod
@@ -54,6 +56,7 @@ class Platform:
             prometheus_url=environment.get("ATALAYA_PROMETHEUS_URL", ""),
             accelerator_groups=plain.accelerator_groups if groups is None else tuple(map(_group, _words(groups))),
             nvidia_runtime_class=environment.get("ATALAYA_NVIDIA_RUNTIME_CLASS", ""),
+            listing_seconds=_seconds(environment.get("ATALAYA_LISTING_SECONDS", str(plain.listing_seconds))),
         )
 
     @property
@@ -64,6 +67,12 @@ class Platform:
 
 def _words(text: str) -> list[str]:
     return [word for word in text.replace(",", " ").split() if word]
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or not 5 <= int(text) <= 86_400:
+        raise UsageError(f"ATALAYA_LISTING_SECONDS is {text!r}; write a number of seconds from 5 to 86400.")
+    return int(text)
 
 
 def _group(text: str) -> int:

@@ -48,14 +48,14 @@ def pod_template(parts: PodParts, revision: str) -> Manifest:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "securityContext": _pod_security(server.user_id, parts.placement.groups),
+        "securityContext": pod_security(server.user_id, parts.placement.groups),
         "containers": _containers(parts),
         "volumes": _volumes(parts, revision),
         "topologySpreadConstraints": [_spread(names.selector(model.name, revision))],
         **parts.placement.pod,
     }
     if parts.storage.fetch:
-        spec["initContainers"] = [_ours(parts.storage.fetch, platform)]
+        spec["initContainers"] = [ours(parts.storage.fetch, platform)]
     if server.is_amd64_only:
         spec["nodeSelector"] = {"kubernetes.io/arch": "amd64"}
     if platform.image_pull_secrets:
@@ -75,9 +75,9 @@ def _annotations(parts: PodParts) -> dict[str, str]:
 
 
 def _containers(parts: PodParts) -> list[Manifest]:
-    containers = [_ours(_server(parts), parts.platform)]
+    containers = [ours(_server(parts), parts.platform)]
     if parts.bridge:
-        containers.append(_ours(parts.bridge.container(parts.model.name, parts.platform), parts.platform))
+        containers.append(ours(parts.bridge.container(parts.model.name, parts.platform), parts.platform))
     return [container | {"lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}}} for container in containers]
 
 
@@ -110,7 +110,7 @@ def _server(parts: PodParts) -> Manifest:
     return container
 
 
-def _ours(container: Manifest, platform: Platform) -> Manifest:
+def ours(container: Manifest, platform: Platform) -> Manifest:
     """What every container of ours has: restricted, a place for temporary files, errors told in the pod's status."""
     return {
         **container,
@@ -140,8 +140,8 @@ def _volumes(parts: PodParts, revision: str) -> list[Manifest]:
     return volumes
 
 
-def _pod_security(user_id: int, groups: tuple[int, ...]) -> Manifest:
-    """One user for all containers, so that what is fetched is read."""
+def pod_security(user_id: int, groups: tuple[int, ...]) -> Manifest:
+    """A pod's: one user for all containers, so that what is fetched is read."""
     security: Manifest = {
         "runAsNonRoot": True,
         "runAsUser": user_id,

@@ -29,7 +29,8 @@ def struct_schema(cls: type, path: str, rules_at: RulesAt) -> Schema:
         properties[key] = _with_description(_schema(reader_of(member), at, rules_at), description_of(member))
         if member.default is dataclasses.MISSING:
             required.append(key)
-        elif (default := plain(member.default)) not in (None, {}):
+        elif (default := plain(member.default)) is not None and not isinstance(default, dict):
+            # A mapping that is filled in belongs to nobody, so that what is applied later would only be added to it.
             properties[key]["default"] = default
     schema: Schema = {"type": "object"}
     if properties:
@@ -68,7 +69,7 @@ def _schema(reader: Reader, path: str, rules_at: RulesAt) -> Schema:
 def _list_schema(reader: ListOf, path: str, rules_at: RulesAt) -> Schema:
     schema: Schema = {"type": "array", "items": _schema(reader.item, f"{path}[]", rules_at), "maxItems": reader.most}
     if isinstance(reader.item, Struct):
-        keys = [key for key in ("type", "name") if key in struct_fields(reader.item.cls)]
+        keys = [key for key in ("type", "name", "number") if key in struct_fields(reader.item.cls)]
         return schema | {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": keys[:1]}
     distinct = rule("self.all(one, self.exists_one(other, other == one))", "an item is named twice; name it once")
     # The order of a list says something, so that it is one value, not a set that several may add to.

@@ -55,6 +55,25 @@ def storage(model: InferenceModel, decisions: Decisions, schemes: tuple[str, ...
     )
 
 
+def listing_storage(model: InferenceModel, platform: Platform) -> Storage:
+    """The same store for the container that asks which versions there are, which stands in for a server here."""
+    uri = model.spec.model.uri
+    credentials = _credentials(model)
+    stored = Storage(uri.text, credentials.volumes, credentials.container)
+    if uri.scheme == "pvc":
+        stored = _mounted(model)
+    most = model.spec.model.versions.latest
+    arguments = ["fetch", "--list", f"--from={stored.path}", *([f"--most={most}"] if most else [])]
+    container = {
+        "name": FETCH_CONTAINER,
+        "image": platform.serving_image,
+        "args": arguments,
+        "resources": FETCH_RESOURCES,
+        **stored.server,
+    }
+    return Storage(stored.path, stored.volumes, container)
+
+
 def _mounted(model: InferenceModel) -> Storage:
     claim, _, folder = model.spec.model.uri.path.partition("/")
     mount = {"name": _VOLUME, "mountPath": model_folder(model.name), "readOnly": True}
@@ -66,9 +85,14 @@ def _mounted(model: InferenceModel) -> Storage:
 
 def _fetch_arguments(model: InferenceModel, decisions: Decisions) -> list[str]:
     versions = ",".join(map(str, decisions.numbers))
-    digests = [f"--digest={one.number}={one.digest}" for one in decisions.versions if one.digest]
+    digests = [f"--digest={one.number}={one.digest}" for one in decisions.versions if _is_of_contents(one.digest)]
     source, target = model.spec.model.uri.text, model_folder(model.name)
     return ["fetch", f"--from={source}", f"--to={target}", f"--versions={versions}", *digests]
+
+
+def _is_of_contents(digest: str) -> bool:
+    """A mark of a store's own tags names a revision, and says nothing of contents."""
+    return digest.startswith("sha256:")
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,33 @@ class RevisionStatus:
     """One revision: a Deployment of its own, named `<model>-<digest>`."""
 
     name: str = described("Name of its Deployment.", _text("name", 63))
-    version: str | None = described("Versions of the model that it serves.", _text(), default=None)
-    digest: str | None = described("Digest of the model's files, where it is known.", _text(longest=128), default=None)
+    version: str | None = described("Versions of the model that it serves.", _text(longest=2048), default=None)
+    digest: str | None = described(
+        "Digests of the versions' files, where they are known.", _text(longest=8192), default=None
+    )
     image: str | None = described("Image of the model server.", _text("image"), default=None)
     device: str | None = described("Device class that it computes on.", _text("device", 63), default=None)
     verdict: str | None = described("What became of it, in one word.", _text(longest=64), default=None)
+
+
+@dataclass(frozen=True)
+class ResolvedVersion:
+    """One version that `latest` or `all` means."""
+
+    number: int = described("Its number.", WholeNumber(1, 2**31 - 1))
+    digest: str | None = described(
+        "Digest of its files; `files:…` is a mark of the store's own tags.", _text(longest=128), default=None
+    )
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What the store answered last when it was asked which versions it has."""
+
+    question: str = described("Mark of the spec's fields that it was asked for.", _text("mark", 64))
+    versions: tuple[ResolvedVersion, ...] = described(
+        "The versions that are to serve.", ListOf(Struct(ResolvedVersion), most=100)
+    )
 
 
 @dataclass(frozen=True)
@@ -65,7 +87,9 @@ class Status:
     ready: str | None = described("Pods that answer, of those wanted, as `2/2`.", _text(longest=32), default=None)
     selector: str | None = described("Label selector of the pods, for autoscalers.", _text(), default=None)
     device: str | None = described("Device class that the serving revision computes on.", _text("device"), default=None)
-    version: str | None = described("Versions of the model that serve, as `3` or `3,4`.", _text(), default=None)
+    version: str | None = described(
+        "Versions of the model that serve, as `3` or `3,4`.", _text(longest=2048), default=None
+    )
     reason: str | None = described("Why it is as it is, in one word.", _text(longest=128), default=None)
     message: str | None = described("The evidence for the reason.", _text(longest=4096), default=None)
     next_step: str | None = described("What to do about it.", _text(longest=4096), default=None)
@@ -75,4 +99,5 @@ class Status:
     revisions: tuple[RevisionStatus, ...] | None = described(
         "The revisions there are, newest first.", ListOf(Struct(RevisionStatus), most=16), default=None
     )
+    resolved: Resolved | None = described("Which versions `latest` or `all` means now.", Struct(Resolved), default=None)
     endpoints: Endpoints | None = described("Where clients find it.", Struct(Endpoints), default=None)

@@ -6,7 +6,7 @@ It lies as `manifest.yaml` in the version's folder, beside the model files; mode
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -176,13 +176,23 @@ def load_manifest(version_folder: Path) -> Manifest:
 
 def version_digest(version_folder: Path) -> str:
     """`sha256:` over the model files of a version, by relative path; the manifest and golden requests do not count."""
+    files = (file for file in version_folder.rglob("*") if file.is_file())
+    return digest_of_contents((file.relative_to(version_folder).as_posix(), file) for file in files)
+
+
+def digest_of_contents(files: Iterable[tuple[str, Path | str]]) -> str:
+    """The digest of a version from its files by relative path: each a file to be read, or its SHA-256 in hex."""
     total = hashlib.sha256()
-    for file in sorted(version_folder.rglob("*")):
-        relative = file.relative_to(version_folder).as_posix()
-        if file.is_file() and relative not in _NOT_MODEL_FILES:
-            content = hashlib.sha256(file.read_bytes()).hexdigest()
-            total.update(f"{relative}\0{content}\n".encode())
+    for relative, content in sorted(files, key=lambda one: one[0].split("/")):
+        if relative not in _NOT_MODEL_FILES:
+            known = content if isinstance(content, str) else _sha256(content)
+            total.update(f"{relative}\0{known}\n".encode())
     return f"sha256:{total.hexdigest()}"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:  # never whole in memory: a model may be larger than that
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def versions(model_folder: Path) -> list[int]:

@@ -5,8 +5,6 @@ import sys
 from collections.abc import Sequence
 
 from atalaya_serving.errors import SettingsError
-from atalaya_serving.faces.start import face_of, run
-from atalaya_serving.settings import parse_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,6 +14,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from atalaya_serving.bridge.command import main as bridge
 
         return bridge(given[1:])
+    if given and given[0] == "fetch":
+        from atalaya_serving.fetching.command import main as fetch
+
+        return fetch(given[1:])
+    return _serve(given)
+
+
+def _serve(given: Sequence[str]) -> int:
+    from atalaya_serving.faces.start import face_of, run  # takes five times as long as all that fetching needs
+    from atalaya_serving.settings import parse_settings
+
     try:
         if (face := face_of(given, os.environ)) is not None:
             return run(face, os.environ)

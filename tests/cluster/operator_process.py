@@ -50,6 +50,12 @@ class OperatorProcess:
         """As a cluster asks a pod to end; answers the exit code."""
         return self._end(signal.SIGTERM)
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def health(self) -> int:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._health_port}/healthz", timeout=5) as answer:
             return int(answer.status)

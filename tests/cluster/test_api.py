@@ -73,7 +73,10 @@ EDGES: dict[str, tuple[Any, ...]] = {
                        {"latest": 1, "all": {}}, {"specific": list(range(1, 102))}, [], "latest"),
     "protocols": ([], ["kserve-v2"], ["kserve-v2", "tensorflow-serving"], ["kserve-v2", "kserve-v2"], ["grpc"]),
     "devices": ([], ["cpu"], ["gpu.intel.com/xe", "cpu"], ["cpu", "cpu"], ["nvidia.com/gpu"], ["npu.intel.com/accel"],
-                ["nvidia.com/mig-1g.5gb"], ["nvidia.com/mig-1g.5gb.me"], ["nvidia.com/mig-1g"], ["gpu"], "cpu"),
+                ["nvidia.com/mig-1g.5gb"], ["nvidia.com/mig-1g.5gb.me"], ["nvidia.com/mig-1g"], ["gpu"], "cpu",
+                ["nvidia.com/gpu.shared"], ["nvidia.com/mig-1g.5gb.shared"], ["nvidia.com/mig-1g.shared"]),
+    "fallBackAfter": ("2m", "90s", "0s", "2", 120, "2 m"),
+    "moveUpAfter": ("10m", "1h", "0m", "1d", 600),
     "resources": ({}, {"requests": {}}, {"requests": {"cpu": 1}}, {"requests": {"cpu": "0.5"}},
                   {"requests": {"cpu": 0.5}}, {"requests": {"cpu": "1m"}}, {"requests": {"cpu": "0.0001"}},
                   {"requests": {"cpu": "1Ki"}}, {"requests": {"cpu": 0}}, {"requests": {"cpu": "-1"}},
@@ -160,7 +163,7 @@ def test_what_is_left_out_is_filled_in_and_shown(cluster: Cluster, namespace: st
     cluster.apply({**shape, "spec": spec}, namespace=namespace)
     kept = cluster.get("im/m", namespace)["spec"]
     assert kept["devices"] == ["cpu"]
-    assert kept["model"]["versions"] == {"latest": 1}
+    assert "versions" not in kept["model"]
     status = {"ready": "1/2", "device": "cpu", "version": "3", "reason": "Loading", "selector": "a=b", "replicas": 2}
     cluster.kubectl("patch", "im/m", "--namespace", namespace, "--subresource=status", "--type=merge",
                     "--patch", json.dumps({"status": status}))  # fmt: skip
@@ -170,6 +173,18 @@ def test_what_is_left_out_is_filled_in_and_shown(cluster: Cluster, namespace: st
     assert "inferencemodel.serving.atalaya.dev/m" in cluster.kubectl(
         "get", "all", "--namespace", namespace, "--output=name"
     )
+
+
+@pytest.mark.parametrize("how", ["--server-side=true", "--server-side=false"])
+def test_a_model_that_said_nothing_of_versions_may_name_them_later(
+    cluster: Cluster, namespace: str, definition: None, how: str
+) -> None:
+    shape = {"apiVersion": "serving.atalaya.dev/v1alpha1", "kind": "InferenceModel", "metadata": {"name": "m"}}
+    for versions in (None, {"specific": [3]}, {"latest": 2}, None):
+        location = MODEL if versions is None else {**MODEL, "versions": versions}
+        manifest = json.dumps({**shape, "spec": {"engine": "openvino", "model": location}})
+        cluster.kubectl("apply", how, "--namespace", namespace, "--filename=-", stdin=manifest)
+        assert cluster.get("im/m", namespace)["spec"]["model"].get("versions") == versions
 
 
 def test_kubectl_scales_a_model_that_says_its_replicas(cluster: Cluster, namespace: str, definition: None) -> None:

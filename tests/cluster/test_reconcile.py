@@ -129,7 +129,7 @@ def test_a_change_brings_a_second_revision_the_service_moves_and_the_old_one_goe
 ) -> None:
     old = ready(cluster, namespace)
     cluster.apply(model(devices=["npu.intel.com/accel"], replicas=2), namespace=namespace)  # one NPU there is: 1 of 2
-    wait_for_reason(cluster, namespace, "PodsMissing")
+    wait_for_reason(cluster, namespace, "DeviceInUse")
     new = ready(cluster, namespace, engineVersion="2026.2.1")
     assert new != old
     assert led_to(cluster, namespace) == led_to(cluster, namespace, "m-headless") == new.removeprefix("m-")
@@ -141,11 +141,13 @@ def test_a_revision_that_cannot_start_leaves_the_old_one_serving(
 ) -> None:
     old = ready(cluster, namespace)
     cluster.apply(model(devices=["gpu.intel.com/i915"]), namespace=namespace)  # no node has it
-    wait_for_reason(cluster, namespace, "RollingOut")
+    wait_for_reason(cluster, namespace, "NoNodeWithDevice")
     assert old in deployments(cluster, namespace)
     assert led_to(cluster, namespace) == old.removeprefix("m-")
     told = {one["type"]: one["status"] for one in cluster.get("im/m", namespace)["status"]["conditions"]}
-    assert told == {"Ready": "False", "Available": "True", "Progressing": "True"}
+    assert told == {
+        "Ready": "False", "Available": "True", "Progressing": "False", "Scheduled": "False", "ModelLoaded": "False",
+    }  # fmt: skip
     assert ready(cluster, namespace) == old
 
 
@@ -198,12 +200,20 @@ def test_an_object_of_somebody_else_is_left_alone_and_the_model_says_so(
     assert deployments(cluster, namespace) == []
 
 
-def test_a_version_that_only_the_store_knows_is_told(
+def test_a_version_that_only_the_store_knows_is_asked_for_by_a_pod_that_goes_with_the_question(
     cluster: Cluster, namespace: str, operator: OperatorProcess
 ) -> None:
-    cluster.apply(model(model={"uri": "s3://models/m"}), namespace=namespace)
-    wait_for_reason(cluster, namespace, "VersionUnresolved")
+    asks = model(model={"uri": "s3://models/m"})
+    cluster.apply(asks, namespace=namespace)
+    cluster.wait("pod/m-versions", "create", namespace)
+    cluster.wait("im/m", "jsonpath={.status.reason}", namespace)
     assert deployments(cluster, namespace) == []
+    ready(cluster, namespace)  # names its version
+    cluster.wait("pod/m-versions", "delete", namespace)
+    cluster.apply(asks, namespace=namespace)
+    cluster.wait("pod/m-versions", "create", namespace)
+    cluster.kubectl("delete", "im/m", "--namespace", namespace)
+    cluster.wait("pod/m-versions", "delete", namespace)
 
 
 def test_deleting_a_model_leaves_nothing_behind(cluster: Cluster, namespace: str, operator: OperatorProcess) -> None:

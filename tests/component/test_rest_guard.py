@@ -168,8 +168,9 @@ def test_an_answer_on_its_way_is_not_broken_off_by_the_head_that_follows(models:
         line.sendall(b"GET /v2")
         time.sleep(0.6)
         held.gate.set()
-        assert line.recv(4096).startswith(b"HTTP/1.1 200")
-        assert all_of(line).startswith("HTTP/1.1 408")
+        told = all_of(line)
+        assert told.startswith("HTTP/1.1 200")
+        assert "HTTP/1.1 408" in told
 
 
 @BOTH

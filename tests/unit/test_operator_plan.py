@@ -18,13 +18,15 @@ from atalaya_operator.plan import (
     Wanted,
     changes,
     in_namespace,
+    known_versions,
     plan,
-    serving_versions,
 )
-from atalaya_operator.revision import Manifest
+from atalaya_operator.revision import Manifest, PinnedVersion
+from atalaya_operator.version_lookup import question
 from builders_operator import PLAIN, inference_model
 
 EXAMPLES = Path(__file__).parents[2] / "charts" / "atalaya" / "examples"
+THREE = (PinnedVersion(3),)
 GPU = EXAMPLES / "valid" / "openvino-intel-gpu.yaml"
 
 
@@ -130,14 +132,14 @@ def test_a_cluster_that_does_not_answer_ends_with_one_line(capsys, monkeypatch, 
 
 
 def test_what_a_cluster_has_already_is_unchanged_whatever_the_api_server_wrote_into_it() -> None:
-    planned = plan(inference_model(), PLAIN, Wanted((3,)))
+    planned = plan(inference_model(), PLAIN, Wanted(THREE))
     assert {change.verdict for change in changes(planned, FakeCluster())} == {CREATED}
     assert {change.verdict for change in changes(planned, FakeCluster(*planned.objects))} == {UNCHANGED}
 
 
 def test_a_changed_pod_is_a_new_deployment_and_the_old_one_goes() -> None:
-    old = plan(inference_model(), PLAIN, Wanted((3,)))
-    new = plan(inference_model(), PLAIN, Wanted((4,)))
+    old = plan(inference_model(), PLAIN, Wanted(THREE))
+    new = plan(inference_model(), PLAIN, Wanted((PinnedVersion(4),)))
     told = {(change.kind, change.name): change for change in changes(new, FakeCluster(*old.objects))}
     assert told["Deployment", new.revision.name].verdict == CREATED
     assert told["Deployment", old.revision.name].verdict == REMOVED
@@ -148,7 +150,7 @@ def test_a_changed_pod_is_a_new_deployment_and_the_old_one_goes() -> None:
 
 
 def test_an_object_of_somebody_else_is_in_the_way_and_not_compared() -> None:
-    planned = plan(inference_model(), PLAIN, Wanted((3,)))
+    planned = plan(inference_model(), PLAIN, Wanted(THREE))
     theirs = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "m", "namespace": "default"}, "spec": {}}
     told = {(change.kind, change.name): change.verdict for change in changes(planned, FakeCluster(theirs))}
     assert told["Service", "m"] == IN_THE_WAY
@@ -156,7 +158,7 @@ def test_an_object_of_somebody_else_is_in_the_way_and_not_compared() -> None:
 
 
 def test_more_replicas_change_the_deployment_in_place() -> None:
-    old, new = (plan(inference_model(replicas=count), PLAIN, Wanted((3,))) for count in (1, 2))
+    old, new = (plan(inference_model(replicas=count), PLAIN, Wanted(THREE)) for count in (1, 2))
     told = {change.kind: change for change in changes(new, FakeCluster(*old.objects))}
     assert "-  replicas: 1\n+  replicas: 2" in told["Deployment"].difference
     assert REMOVED not in {change.verdict for change in told.values()}
@@ -164,16 +166,22 @@ def test_more_replicas_change_the_deployment_in_place() -> None:
 
 def test_an_autoscaler_that_the_spec_drops_goes() -> None:
     scaled = inference_model(resources={"requests": {"cpu": 1}}, scaling={"max": 3, "cpu": "70%"})
-    old = plan(scaled, PLAIN, Wanted((3,)))
-    new = plan(inference_model(resources={"requests": {"cpu": 1}}), PLAIN, Wanted((3,)))
+    old = plan(scaled, PLAIN, Wanted(THREE))
+    new = plan(inference_model(resources={"requests": {"cpu": 1}}), PLAIN, Wanted(THREE))
     assert old.revision.name == new.revision.name
     gone = [change for change in changes(new, FakeCluster(*old.objects)) if change.verdict == REMOVED]
     assert [change.kind for change in gone] == ["PodDisruptionBudget", "HorizontalPodAutoscaler"]
 
 
-def test_the_versions_that_serve_are_read_from_the_status() -> None:
-    assert serving_versions({"status": {"version": "3,4"}}) == (3, 4)
-    assert serving_versions({"status": {}}) == serving_versions(None) == ()
+def test_what_latest_means_in_a_cluster_is_read_from_the_status() -> None:
+    model = inference_model(model={"versions": {"latest": 1}})
+    resolved = {"question": question(model), "versions": [{"number": 4, "digest": "files:0123456789abcdef"}]}
+    live = {"status": {"version": "3", "resolved": resolved}}
+    assert known_versions(live, model) == (PinnedVersion(4, "files:0123456789abcdef"),)
+    asks_otherwise = inference_model(model={"versions": {"latest": 2}})
+    assert known_versions(live, asks_otherwise) == THREE  # what serves stands in
+    assert known_versions({"status": {}}, model) == known_versions(None, model) == ()
+    assert known_versions(live, inference_model(model={"versions": {"specific": [7]}})) == ()
 
 
 def test_a_namespace_of_the_files_own_is_kept() -> None:

@@ -8,7 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,8 @@ from atalaya_serving.scoring.environment import machine
 from atalaya_serving.scoring.errors import AreaMissesScene
 from atalaya_serving.scoring.grid import chunks
 from atalaya_serving.scoring.models import ModelChoice, OpenModel, find_manifest, open_model
-from atalaya_serving.scoring.overview import OverviewBuilder, has_overview, prepare
-from atalaya_serving.scoring.pipeline import Pipeline, Work
+from atalaya_serving.scoring.overview import has_overview, prepare
+from atalaya_serving.scoring.pipeline import Journal, Pipeline, Work
 from atalaya_serving.scoring.planning import Plan, SceneChoice, assessment_record, parameters, plan_scene, scene_record
 from atalaya_serving.scoring.predictors import Engine
 from atalaya_serving.store import Assessment, Environment, Store, TileRows
@@ -98,20 +98,15 @@ def assess_with(
     with ThreadPoolExecutor(1) as beside:
         digest = beside.submit(file_digest, request.scene.path)
         plan = plan or plan_scene(request.scene, model.manifest)
-        scene = scene_record(plan.read.scene, digest.result(), plan.read.grid.geometry.meridian)
-    store.put_scene(scene)
-    assessment = store.begin(assessment_record(request.scene, plan, model.manifest, scene))
-    environment = store.put_environment(environment_of(model.predictor.engine))
-    try:
-        with ThreadPoolExecutor(1) as beside:
-            overview = _run(_Run(request, plan, model, assessment, environment), store, progress)
-            written = beside.submit(overview)
+        run = _Run(request, plan, model, store, _Teller(progress, plan.read.grid.tiles))
+        try:
+            run.fill(beside.submit(lambda: run.open(digest.result())))
+            assessment = run.opened()
             told, probability = store.answers(assessment.id)
             count = count_tiles(probability, model.manifest)
-            written.result()
-    except (AtalayaError, KeyboardInterrupt) as error:
-        _close_stopped(store, assessment, error)
-        raise
+        except (AtalayaError, KeyboardInterrupt) as error:
+            run.close_stopped(error)
+            raise
     store.end(assessment.id, "complete")
     if not count.n and request.scene.area is not None:
         raise AreaMissesScene(
@@ -171,58 +166,87 @@ def environment_of(engine: Engine) -> Environment:
     )
 
 
-@dataclass(frozen=True)
 class _Run:
-    request: AssessRequest
-    plan: Plan
-    model: OpenModel
-    assessment: Assessment
-    environment: int
+    """One assessment on its way. Its place in the store is opened beside the first reading."""
 
+    def __init__(self, request: AssessRequest, plan: Plan, model: OpenModel, store: Store, teller: "_Teller") -> None:
+        self._request, self._plan, self._model, self._store, self._teller = request, plan, model, store, teller
+        self._assessment: Assessment | None = None
 
-def _run(run: _Run, store: Store, progress: Tell | None) -> Callable[[], None]:
-    """Make every row; returns what is left to do beside the count: writing the scene's overview."""
-    read, assessment = run.plan.read, run.assessment
-    done = store.done(assessment)
-    folder = run.request.scenes_folder and run.request.scenes_folder / assessment.scene_digest.removeprefix("sha256:")
-    builder = None
-    if folder is not None and not has_overview(folder):
+    def open(self, digest: str) -> Journal:
+        """Give it its place in the store, or find the one that an equal run has made; and make sure of the folder for
+        the scene's picture before the long work."""
+        store, read = self._store, self._plan.read
+        scene = scene_record(read.scene, digest, read.grid.geometry.meridian)
+        store.put_scene(scene)
+        record = assessment_record(self._request.scene, self._plan, self._model.manifest, scene)
+        self._assessment = assessment = store.begin(record)
+        environment = store.put_environment(environment_of(self._model.predictor.engine))
+        done = store.done(assessment)
+        self._teller.resume(int(done.sum()))
+
+        def keep(rows: Sequence[TileRows]) -> None:
+            self._model.predictor.verify()
+            store.add_tiles(assessment.id, environment, rows)
+            self._teller.done += sum(map(len, rows))
+
+        return Journal(done, keep, self._picture(digest))
+
+    def fill(self, journal: Future[Journal]) -> None:
+        """Make every row."""
+        read = self._plan.read
+        work = Work(
+            read=read,
+            chunks=list(chunks(read.grid, read.scene.block, len(read.bands.indexes))),
+            journal=journal,
+            predictor=self._model.predictor,
+            threshold=self._model.manifest.output.threshold,
+            readers=self._request.readers or default_readers(),
+        )
+        Pipeline(work).run(self._teller.tick)
+        self._teller.tell()
+
+    def opened(self) -> Assessment:
+        """The assessment, once it has its place."""
+        assert self._assessment is not None  # `fill` ended well, so the journal is open
+        return self._assessment
+
+    def close_stopped(self, error: BaseException) -> None:
+        """Say in the store why it was stopped."""
+        told = str(error) or "stopped; the same command goes on where it was"
+        if self._assessment is None:
+            return
+        try:
+            self._store.end(self._assessment.id, "failed", told)
+        except AtalayaError:
+            return  # the first error is what the person needs; the journal is as safe as its last commit
+
+    def _picture(self, digest: str) -> Path | None:
+        if self._request.scenes_folder is None:
+            return None
+        folder = self._request.scenes_folder / digest.removeprefix("sha256:")
+        if has_overview(folder):
+            return None
         prepare(folder)
-        builder = OverviewBuilder(read.grid, 1 if read.bands.mix else len(read.bands.indexes))
-    teller = _Teller(progress, int(done.sum()), assessment.tiles_total)
-
-    def keep(rows: Sequence[TileRows]) -> None:
-        run.model.predictor.verify()
-        store.add_tiles(assessment.id, run.environment, rows)
-        teller.done += sum(map(len, rows))
-
-    work = Work(
-        read=read,
-        chunks=list(chunks(read.grid, read.scene.block, len(read.bands.indexes))),
-        done=done,
-        predictor=run.model.predictor,
-        keep=keep,
-        threshold=run.model.manifest.output.threshold,
-        readers=run.request.readers or default_readers(),
-        overview=builder,
-    )
-    Pipeline(work).run(teller.tick)
-    teller.tell()
-    return (lambda: builder.write(folder)) if builder is not None and folder is not None else lambda: None
+        return folder
 
 
 def default_readers() -> int:
-    """One reader feeds two cores of inference; more cores need more."""
-    return max(1, min(8, (os.cpu_count() or 1) // 2))
+    """More than are busy: those beside the first read only when the model would wait."""
+    return min(8, (os.cpu_count() or 1) + 1)
 
 
 class _Teller:
     """Tells the progress a few times a second."""
 
-    def __init__(self, tell: Tell | None, done: int, total: int) -> None:
-        self._tell, self._before, self._total = tell, done, total
+    def __init__(self, tell: Tell | None, total: int) -> None:
+        self._tell, self._before, self._total = tell, 0, total
         self._start = self._told = time.monotonic()
-        self.done = done
+        self.done = 0
+
+    def resume(self, done: int) -> None:
+        """So many were there before."""
+        self.done = self._before = done
 
     def tick(self) -> None:
         if time.monotonic() - self._told >= _TICK_SECONDS:
@@ -235,11 +259,3 @@ class _Teller:
         rate = (self.done - self._before) / max(self._told - self._start, 1e-9)
         left = (self._total - self.done) / rate if rate else None
         self._tell(Progress(self.done, self._total, self._before, rate, left))
-
-
-def _close_stopped(store: Store, assessment: Assessment, error: BaseException) -> None:
-    told = str(error) or "stopped; the same command goes on where it was"
-    try:
-        store.end(assessment.id, "failed", told)
-    except AtalayaError:
-        return  # the first error is what the person needs; the journal is as safe as its last commit

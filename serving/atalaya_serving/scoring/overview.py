@@ -19,8 +19,8 @@ from rasterio.errors import RasterioError
 from rasterio.warp import reproject
 
 from atalaya_serving.scoring.errors import OutputUnwritable
-from atalaya_serving.scoring.grid import Grid, Placement, outline
-from atalaya_serving.scoring.tiles import ChunkTiles
+from atalaya_serving.scoring.grid import Placement, outline
+from atalaya_serving.scoring.tiles import ChunkTiles, ReadPlan
 from atalaya_serving.store.records import GridGeometry
 
 IMAGE, PLACE = "overview.png", "overview.json"
@@ -34,10 +34,11 @@ _LEAST_M = 1e-3
 
 
 class OverviewBuilder:
-    """Gathers every n-th pixel of the grid. Not for two threads at once."""
+    """Gathers every n-th pixel of the grid. Threads may add at once what does not overlap."""
 
-    def __init__(self, grid: Grid, channels: int) -> None:
-        self._grid = grid
+    def __init__(self, plan: ReadPlan) -> None:
+        self._grid = grid = plan.grid
+        channels = 1 if plan.bands.mix else len(plan.bands.indexes)
         self._step = max(1, -(-max(grid.width, grid.height) // LONGEST_SIDE))
         high, wide = -(-grid.height // self._step), -(-grid.width // self._step)
         self._pixels = np.zeros((high, wide, channels), np.uint8)

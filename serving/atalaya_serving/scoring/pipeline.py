@@ -2,15 +2,19 @@
 
 Readers are threads with their own handles behind a bounded queue, so memory stays flat however large the scene; the
 feeder is the calling thread; the model answers on its own threads; the writer commits what has come a few times a
-second. The first error anywhere stops all of it, after the answers that came are kept.
+second. Reading may begin before it is known which tiles are done; nothing is asked and nothing kept before. The first
+error anywhere stops all of it, after the answers that came are kept.
 """
 
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,22 +29,34 @@ from atalaya_serving.store.records import TileRows, TileState
 _COMMIT_ROWS = 8192
 _COMMIT_SECONDS = 0.25
 _WAKE_SECONDS = 0.1
+# Rectangles that lie ready, beside one for each reader: readers end a little before the model does, and the picture is
+# written meanwhile.
+_CUT_AHEAD = 4
+_LITTLE = 1
 
 Keep = Callable[[Sequence[TileRows]], None]
 
 
 @dataclass(frozen=True)
+class Journal:
+    """What is known of this work already: the tiles [rows, cols] that are done, who keeps the rows of the others, and
+    the folder that lacks the scene's picture (None: nothing to draw)."""
+
+    done: npt.NDArray[np.bool_]
+    keep: Keep
+    picture: Path | None
+
+
+@dataclass(frozen=True)
 class Work:
-    """What a run needs: the plan, the rectangles to read, the tiles that are done, who answers, who keeps the rows."""
+    """What a run needs: the plan, the rectangles to read, the journal when it is open, who answers."""
 
     read: ReadPlan
     chunks: Sequence[Chunk]
-    done: npt.NDArray[np.bool_]
+    journal: Future[Journal]
     predictor: Predictor
-    keep: Keep
     threshold: float
     readers: int
-    overview: OverviewBuilder | None
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,11 @@ class Pipeline:
         self._error: BaseException | None = None
         self._pending = iter(work.chunks)
         self._pending_lock = threading.Lock()
-        self._cut: queue.Queue[ChunkTiles | None] = queue.Queue(work.readers + 1)
+        self._reading = work.readers
+        self._hungry = threading.Event()
+        self._all_taken = False
+        self._overview = OverviewBuilder(work.read)
+        self._cut: queue.Queue[ChunkTiles | None] = queue.Queue(work.readers + _CUT_AHEAD)
         self._refused: queue.SimpleQueue[TileRows] = queue.SimpleQueue()
         self._batch_tiles = 0
         self._started = 0
@@ -73,7 +93,7 @@ class Pipeline:
         """Do it all; `tick` is called in this thread several times a second. Raises the first error."""
         threads = [threading.Thread(target=self._guarded, args=(self._write,), name="writer")]
         threads += [
-            threading.Thread(target=self._guarded, args=(self._read,), name=f"reader-{number}")
+            threading.Thread(target=self._guarded, args=(partial(self._read, number > 0),), name=f"reader-{number}")
             for number in range(self._work.readers)
         ]
         for thread in threads:
@@ -103,19 +123,38 @@ class Pipeline:
 
     # Readers
 
-    def _read(self) -> None:
-        done = self._work.done
+    def _read(self, helps: bool) -> None:
         with TileReader(self._work.read) as reader:
             while not self._stop.is_set():
+                if helps and not self._hungry.wait(_WAKE_SECONDS):
+                    continue
                 with self._pending_lock:
                     chunk = next(self._pending, None)
                 if chunk is None:
+                    self._all_taken = True
+                    self._hungry.set()
                     break
-                wanted = ~done[chunk.row : chunk.row_end, chunk.col : chunk.col_end]
+                wanted, is_drawn = self._wanted(chunk)
                 # A picture needs every pixel: what a stopped run left is read again for it, but not asked again.
-                if wanted.any() or self._work.overview is not None:
-                    self._offer(reader.read(chunk, wanted))
+                if wanted.any() or is_drawn:
+                    tiles = reader.read(chunk, wanted)
+                    if is_drawn:
+                        self._overview.add(tiles)
+                    self._offer(tiles)
         self._offer(None)
+        with self._pending_lock:
+            self._reading -= 1
+            is_last = self._reading == 0
+        if is_last and not self._stop.is_set() and (folder := self._work.journal.result().picture):
+            self._overview.write(folder)
+
+    def _wanted(self, chunk: Chunk) -> tuple[npt.NDArray[np.bool_], bool]:
+        """Which tiles of it are to be asked, and whether it is drawn: all and yes, while the journal is not open."""
+        if not self._work.journal.done():
+            return np.ones(chunk.shape, bool), True
+        journal = self._work.journal.result()
+        done = journal.done[chunk.row : chunk.row_end, chunk.col : chunk.col_end]
+        return ~done, journal.picture is not None
 
     def _offer(self, tiles: ChunkTiles | None) -> None:
         while not self._stop.is_set():
@@ -128,9 +167,11 @@ class Pipeline:
     # Feeder
 
     def _feed(self, tick: Callable[[], None]) -> None:
-        for tiles in self._chunks(tick):
-            if self._work.overview is not None:
-                self._work.overview.add(tiles)
+        journal = self._opened(tick)
+        if journal is None:
+            return
+        for read in self._chunks(tick):
+            tiles = read.without(journal.done)
             now = datetime.now(UTC)
             for reason, (row, col) in tiles.refused.items():
                 self._refused.put(_refused(row, col, reason.value, now))
@@ -143,10 +184,21 @@ class Pipeline:
         if self._slot is not None and self._batch_tiles:
             self._start(self._slot)
 
+    def _opened(self, tick: Callable[[], None]) -> Journal | None:
+        """The journal, waited for. None when the work was stopped before."""
+        while not self._stop.is_set():
+            tick()
+            try:
+                return self._work.journal.result(_WAKE_SECONDS)
+            except TimeoutError:
+                continue
+        return None
+
     def _chunks(self, tick: Callable[[], None]) -> Iterator[ChunkTiles]:
         readers = self._work.readers
         while readers and not self._stop.is_set():
             tick()
+            self._call_for_help()
             try:
                 tiles = self._cut.get(timeout=_WAKE_SECONDS)
             except queue.Empty:
@@ -155,6 +207,13 @@ class Pipeline:
                 readers -= 1
             else:
                 yield tiles
+
+    def _call_for_help(self) -> None:
+        """Readers beside the first read only while little lies ready: more than is needed slows the model down."""
+        if self._all_taken or self._cut.qsize() <= _LITTLE:
+            self._hungry.set()
+        else:
+            self._hungry.clear()
 
     def _free_slot(self, tick: Callable[[], None]) -> Slot | None:
         while self._slot is None and not self._stop.is_set():
@@ -198,7 +257,7 @@ class Pipeline:
                 rows.append(self._refused.get())
             due = time.monotonic() - kept > _COMMIT_SECONDS or sum(map(len, rows)) >= _COMMIT_ROWS
             if rows and (due or ended or stopped or error):
-                self._work.keep(rows)
+                self._work.journal.result().keep(rows)
                 rows, kept = [], time.monotonic()
             if error is not None:
                 raise error

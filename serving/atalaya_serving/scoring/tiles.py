@@ -6,7 +6,7 @@ are not valid (nodata, NaN, alpha, mask, beyond the edge) take the mean of the t
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
@@ -65,6 +65,18 @@ class ChunkTiles:
     chunk: Chunk
     seconds: float
     """Spent reading, for each tile."""
+
+    def without(self, done: Flags) -> Self:
+        """Less the tiles that `done` [rows, cols of the grid] names."""
+        keep = ~done[self.row, self.col]
+        refused = {
+            reason: (row[left], col[left])
+            for reason, (row, col) in self.refused.items()
+            if (left := ~done[row, col]).any()
+        }
+        if keep.all():  # no copy of the pixels
+            return replace(self, refused=refused)
+        return replace(self, pixels=self.pixels[keep], row=self.row[keep], col=self.col[keep], refused=refused)
 
 
 class TileReader:
