@@ -4,6 +4,8 @@ All of it runs: our image, from the Containerfile that users build, lists, fetch
 """
 
 import json
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -102,6 +104,16 @@ def until(cluster: Cluster, what: str, holds: Any, timeout_seconds: float = 90) 
     cluster.until(what, attempt, timeout_seconds)
 
 
+def planned(cluster: Cluster, namespace: str, folder: Path) -> set[str]:
+    """What `atalaya plan --diff` says would become of the model's objects."""
+    (folder / "model.json").write_text(json.dumps(model()))
+    command = [sys.executable, "-m", "atalaya", "plan", "--diff", "--json", "--namespace", namespace]
+    done = subprocess.run([*command, str(folder / "model.json")], env=cluster.environment, check=True,
+                          capture_output=True, text=True)  # fmt: skip
+    (told,) = json.loads(done.stdout)["models"]
+    return {change["verdict"] for change in told["changes"]}
+
+
 def test_a_minimal_file_serves_the_highest_version_and_a_newer_one_takes_over(
     cluster: Cluster, namespace: str, operator: OperatorProcess, store: S3Server, tmp_path: Path
 ) -> None:
@@ -138,6 +150,7 @@ def test_a_restart_of_the_operator_rolls_nothing(
     store.put("brightness/3", version(tmp_path, 3))
     cluster.apply(secret(store), model(), namespace=namespace)
     serves(cluster, namespace, 3)
+    assert planned(cluster, namespace, tmp_path) == {"unchanged"}
     uids = [one["metadata"]["uid"] for one in cluster.get("deployments", namespace)["items"]]
     for _ in range(3):
         operator.kill()
