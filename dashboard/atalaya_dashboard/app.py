@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from atalaya_dashboard.cluster_models import ClusterModels
+from atalaya_dashboard.cluster_access import is_told_of_a_cluster
 
 ASSETS = Path(__file__).with_name("assets")
 
@@ -16,7 +16,7 @@ st.navigation(
     [
         st.Page("views/map.py", title="Map", icon=":material/map:", default=True),
         st.Page("views/serving.py", title="Serving", icon=":material/monitoring:"),
-        *(in_a_cluster if ClusterModels.from_env(os.environ) else []),
+        *(in_a_cluster if is_told_of_a_cluster(os.environ) else []),
         st.Page("views/assess.py", title="Assess", icon=":material/add_photo_alternate:"),
     ],
     position="top",

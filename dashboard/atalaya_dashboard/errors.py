@@ -3,8 +3,9 @@
 AtalayaError
 ├── DashboardError          exit code 1
 │   ├── ClusterUnreadable   the cluster's API server does not tell its models
-│   ├── MetricsUnreadable   an address answers, but not with metrics of ours
+│   ├── MetricsUnreadable   an address answers, but not with metrics of a model server
 │   ├── PixelsUnavailable   the store does not know where a tile's scene lies
+│   ├── PrometheusUnreadable  the Prometheus that was named does not answer our queries
 │   └── UploadRejected      an uploaded file is empty or is no TIFF
 └── UsageError              (shared) a flag or an environment variable is wrong: exit code 2
 """
@@ -17,7 +18,7 @@ class DashboardError(AtalayaError):
 
 
 class ClusterUnreadable(DashboardError):
-    """The cluster's API server does not answer, or not us."""
+    """The cluster's API server does not answer, or not us; it may the next time."""
 
 
 class MetricsUnreadable(DashboardError):
@@ -26,6 +27,10 @@ class MetricsUnreadable(DashboardError):
 
 class PixelsUnavailable(DashboardError):
     """A tile's pixels cannot be read; the answers about it stay."""
+
+
+class PrometheusUnreadable(DashboardError):
+    """Prometheus does not answer, or refuses a query; it may answer the next."""
 
 
 class UploadRejected(DashboardError):

@@ -149,9 +149,20 @@ def test_the_dashboard_is_given_its_store_and_where_to_look() -> None:
     assert told["ATALAYA_STORE_URL"] == {"secretKeyRef": {"name": "store", "key": "url"}}
     assert told["ATALAYA_METRICS_URLS"] == "http://a:8000/metrics,http://b:8000/metrics"
     assert told["ATALAYA_ENDPOINT"] == "m.default:9000"
+    assert told["ATALAYA_PROMETHEUS_URL"] == "http://prometheus:9090"
     kept = rendered(ALL_ON)["PersistentVolumeClaim", "atalaya-dashboard"]
     assert kept["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
     assert kept["spec"]["storageClassName"] == "fast"
+
+
+def test_the_dashboard_may_find_pods_only_where_no_prometheus_knows_them() -> None:
+    def may(values: dict[str, str]) -> list[str]:
+        rules = rendered(values)["ClusterRole", "atalaya-dashboard"]["rules"]
+        assert all(rule["verbs"] == ["list"] for rule in rules)
+        return [resource for rule in rules for resource in rule["resources"]]
+
+    assert may({}) == ["inferencemodels", "endpointslices"]
+    assert may({"prometheus.url": "http://prometheus:9090"}) == ["inferencemodels"]
 
 
 def test_a_release_of_another_name_names_its_objects_after_it() -> None:

@@ -35,6 +35,7 @@ from cluster.release_parts import (
 )
 
 CALLER = (Path(__file__).parent / "call_model.py").read_text()
+WATCHER = (Path(__file__).parent / "watch_models.py").read_text()
 LOADER = (Path(__file__).parent / "load_model.py").read_text()
 SCENE_TILES = 8
 READY_SECONDS = 240
@@ -201,13 +202,17 @@ def ended(cluster: Cluster, place: str, name: str) -> None:
         raise ClusterFault(f"pod {name} is {phase}")
 
 
-def test_the_dashboard_sees_the_clusters_models_and_may_do_no_more(
+def test_the_dashboard_sees_the_clusters_models_and_their_latency_and_may_do_no_more(
     cluster: Cluster, release: Release, place: str
 ) -> None:
-    asked = "import os, json; from atalaya_dashboard.cluster_models import ClusterModels; "
-    asked += "print(json.dumps([(m.name, m.is_ready, m.reason) for m in ClusterModels.from_env(os.environ).list()]))"
-    told = json.loads(in_the_dashboard(cluster, "-c", asked))
-    assert {tuple(one) for one in told} == {(one.name, True, "Serving") for one in MODELS}
+    told = json.loads(in_the_dashboard(cluster, "-c", WATCHER))
+    assert set(told["errors"]) == {""}
+    assert {tuple(one) for one in told["models"]} == {(one.name, "READY", "Serving") for one in MODELS}
+    assert set(told["live"]) == {one.name for one in MODELS}, "each of the three engines"
+    for one in told["live"].values():
+        assert one["requests"] > 0, told
+        assert 0 < one["p95"] < 60, told
+    assert {one["server"] for one in told["live"].values() if one["queue"] is None} == {"TensorFlow Serving"}
     used = used_by(cluster, NAMESPACE, "atalaya-dashboard")
     assert used.denied == set()
     assert used.allowed == granted(cluster.get("clusterrole/atalaya-dashboard")["rules"])

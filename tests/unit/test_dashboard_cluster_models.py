@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from atalaya_dashboard.cluster_models import ClusterModels, model_of
+from atalaya_dashboard.cluster_access import PodAccount
+from atalaya_dashboard.cluster_models import ClusterModels, State, model_of, pods_of
 from atalaya_dashboard.errors import ClusterUnreadable
 from atalaya_operator.webhook.certificate import make_certificate
 from atalaya_operator.webhook.trust import load
@@ -26,14 +27,16 @@ def item(name: str, ready: str = "True", **status: Any) -> dict[str, Any]:
 class ApiServer:
     """Answers pages of one item each to whoever brings the token."""
 
-    def __init__(self, account: Path, items: list[dict[str, Any]]) -> None:
+    def __init__(self, account: Path, models: list[dict[str, Any]]) -> None:
         asked = self.asked = []  # type: list[str]
         self.status = 200
+        self.models, self.slices = models, []  # type: tuple[list[dict[str, Any]], list[dict[str, Any]]]
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 asked.append(self.path)
+                items = outer.slices if "endpointslices" in self.path else outer.models
                 may = self.headers["Authorization"] == "Bearer secret"
                 number = int(self.path.partition("continue=")[2] or 0)
                 following = {"continue": str(number + 1)} if number + 1 < len(items) else {}
@@ -88,7 +91,9 @@ def test_a_renewed_token_is_used(api_server: ApiServer, tmp_path: Path) -> None:
     assert len(cluster.list()) == 3
 
 
-@pytest.mark.parametrize(("status", "step"), [(403, "install the chart again"), (404, "charts/atalaya/crds")])
+@pytest.mark.parametrize(
+    ("status", "step"), [(403, "install the chart again"), (404, "charts/atalaya/crds"), (500, "ask again")]
+)
 def test_a_refusal_is_told_with_what_to_do(api_server: ApiServer, tmp_path: Path, status: int, step: str) -> None:
     api_server.status = status
     cluster = ClusterModels.from_env(api_server.environment, tmp_path)
@@ -99,7 +104,7 @@ def test_a_refusal_is_told_with_what_to_do(api_server: ApiServer, tmp_path: Path
 
 def test_a_silent_cluster_is_told(tmp_path: Path) -> None:
     with pytest.raises(ClusterUnreadable, match="does not answer"):
-        ClusterModels("https://localhost:9", tmp_path).list()
+        ClusterModels(PodAccount("https://localhost:9", tmp_path)).list()
 
 
 def test_outside_a_cluster_there_is_nobody_to_ask(tmp_path: Path) -> None:
@@ -111,4 +116,79 @@ def test_a_model_that_nobody_has_looked_at_yet_says_so() -> None:
     unseen = item("m") | {"status": {}}
     assert (model_of(unseen).is_ready, model_of(unseen).next_step) == (False, "see that the operator runs")
     changed = item("m", observedGeneration=1)
-    assert not model_of(changed).is_ready
+    assert (model_of(changed).is_ready, model_of(changed).state) == (False, State.WAITING)
+    assert "was changed" in model_of(changed).message
+
+
+def test_what_waits_for_itself_is_told_apart_from_what_waits_for_somebody() -> None:
+    def told(**holds: str) -> State:
+        conditions = [{"type": kind, "status": status} for kind, status in holds.items()]
+        return model_of(item("m", conditions=conditions)).state
+
+    assert told(Ready="True", Progressing="True") == State.READY
+    assert told(Ready="False", Progressing="True") == State.WAITING
+    assert told(Ready="False", Progressing="False") == State.NEEDS_YOU
+    assert sorted(State) == [State.NEEDS_YOU, State.WAITING, State.READY]
+    leaving = item("m")
+    leaving["metadata"]["deletionTimestamp"] = "2026-11-22T12:00:00Z"
+    assert (model_of(leaving).state, model_of(leaving).reason) == (State.WAITING, "BeingRemoved")
+
+
+def test_all_of_the_status_is_read() -> None:
+    condition = {"type": "Ready", "status": "False", "reason": "Stalled", "message": "no", "lastTransitionTime": "t"}
+    revision = {"name": "m-0123456789", "version": "3", "image": "ovms:1", "device": "cpu", "verdict": "Serving"}
+    where = {"kserveV2": "m.default.svc:9000", "metrics": ":8000/metrics"}
+    found = model_of(item("m", conditions=[condition], revisions=[revision], endpoints=where))
+    assert (found.conditions[0].reason, found.revisions[0].image) == ("Stalled", "ovms:1")
+    assert found.endpoints is not None
+    assert (found.endpoints.kserve_v2, found.endpoints.tensorflow_serving) == ("m.default.svc:9000", None)
+
+
+def a_slice(service: str, *endpoints: dict[str, Any]) -> dict[str, Any]:
+    labels = {"serving.atalaya.dev/model": "m", "kubernetes.io/service-name": service}
+    return {"metadata": {"namespace": "default", "labels": labels}, "endpoints": list(endpoints)}
+
+
+def an_endpoint(name: str, address: str, *, ready: bool = True) -> dict[str, Any]:
+    return {"addresses": [address], "conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": name}}
+
+
+def test_the_pods_of_a_model_are_those_its_service_leads_to(api_server: ApiServer, tmp_path: Path) -> None:
+    ours = (an_endpoint("m-1", "10.0.0.1"), an_endpoint("m-2", "10.0.0.2", ready=False))
+    api_server.slices = [a_slice("m", *ours), a_slice("m-headless", *ours), a_slice("m")]
+    cluster = ClusterModels.from_env(api_server.environment | {"ATALAYA_NAMESPACE": "default"}, tmp_path)
+    assert cluster
+    assert [(pod.name, pod.address) for pod in cluster.pods()] == [("m-1", "10.0.0.1")]
+    assert api_server.asked[0] == (
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?limit=500&labelSelector=serving.atalaya.dev%2Fmodel"
+    )
+    without_conditions = a_slice("m", {"addresses": ["10.0.0.3"]})
+    assert [pod.name for pod in pods_of(without_conditions)] == ["10.0.0.3"]
+
+
+def test_one_namespace_is_asked_where_that_is_set(api_server: ApiServer, tmp_path: Path) -> None:
+    cluster = ClusterModels.from_env(api_server.environment | {"ATALAYA_NAMESPACE": "relief"}, tmp_path)
+    assert cluster
+    cluster.list()
+    assert api_server.asked[0] == "/apis/serving.atalaya.dev/v1alpha1/namespaces/relief/inferencemodels?limit=500"
+
+
+def test_a_kubeconfig_is_followed_where_one_is_named(api_server: ApiServer, tmp_path: Path) -> None:
+    port = api_server.environment["KUBERNETES_SERVICE_PORT"]
+    told = {
+        "clusters": [{"name": "c", "cluster": {"server": f"https://localhost:{port}",
+                                               "certificate-authority": str(tmp_path / "ca.crt")}}],
+        "users": [{"name": "u", "user": {"token": "secret"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }  # fmt: skip
+    file = tmp_path / "config"
+    file.write_text(json.dumps(told))
+    cluster = ClusterModels.from_env({"ATALAYA_KUBECONFIG": str(file)}, tmp_path)
+    assert cluster
+    assert len(cluster.list()) == 3
+
+
+def test_a_kubeconfig_that_is_none_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ClusterUnreadable, match="correct ATALAYA_KUBECONFIG"):
+        ClusterModels.from_env({"ATALAYA_KUBECONFIG": str(tmp_path / "nothing")}, tmp_path)
