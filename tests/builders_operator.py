@@ -89,6 +89,7 @@ CASES: dict[str, Case] = {
                                    "batching": {"maxSize": 64, "timeout": "2ms"}}),
     "tensorflow-mig-oci": Case({"engine": "tensorflow", "engineVersion": "2.19.1", "store": "oci",
                                 "devices": ["nvidia.com/mig-1g.5gb"]}, (PinnedVersion(3, DIGEST),)),
+    "tensorflow-shared-s3": Case({"engine": "tensorflow", "store": "s3", "devices": ["nvidia.com/gpu.shared"]}),
     "tensorflow-nvidia-gs-by-concurrency": Case({"engine": "tensorflow", "store": "gs", "model": SECRET,
                                                  "devices": ["nvidia.com/gpu"],
                                                  "scaling": {"max": 4, "concurrency": 4}}, platform=WITH_MONITORING),

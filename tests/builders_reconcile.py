@@ -60,11 +60,11 @@ class FakeCluster:
         live = self.objects.setdefault(_key(manifest), {"kind": manifest["kind"], "metadata": {}, "spec": {}})
         metadata = live["metadata"]
         metadata.setdefault("uid", f"uid-{next(self._uids)}")
+        metadata.setdefault("creationTimestamp", self.now)
         before = _fields_of(live, manager)
         spec = copy.deepcopy(live.get("spec"))
         _remove(live, before, _fields(manifest), [one for one in _all_fields(live) if one is not before])
         _merge(live, copy.deepcopy(manifest))
-        metadata.setdefault("creationTimestamp", NOW)
         if manifest["kind"] == "Deployment":
             live["spec"].setdefault("replicas", 1)
         metadata["generation"] = metadata.get("generation", 0) + (live.get("spec") != spec)

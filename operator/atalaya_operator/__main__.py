@@ -9,8 +9,10 @@ from typing import Self
 from prometheus_client import start_http_server
 
 from atalaya_operator import handlers
+from atalaya_operator.allocation import Allocation
 from atalaya_operator.cluster_client import MODELS, ClusterClient
 from atalaya_operator.controller import Controller
+from atalaya_operator.foreign_pods import ForeignPods
 from atalaya_operator.observed import ModelKey, Observed
 from atalaya_operator.platform import Platform
 from atalaya_operator.resync import Resync
@@ -43,11 +45,13 @@ def run(environment: Mapping[str, str]) -> None:
     surroundings = handlers.Surroundings(Platform.from_environment(environment))
     client = ClusterClient.connect(config.workers)
     observed, queue = Observed(), WorkQueue[ModelKey]()
-    controller = Controller(client, observed, lambda: surroundings.platform)
+    foreign = ForeignPods(client, lambda: handlers.devices_changed(observed, queue))
+    allocation = Allocation(observed, foreign.holders)
+    controller = Controller(client, observed, lambda: surroundings.platform, allocation=allocation)
     workers = Workers(queue, controller.reconcile, config.workers)
     start_http_server(config.metrics_port)
     resync = Resync(client, observed, queue.add, MODELS)
-    registry = handlers.registry(observed, queue, surroundings, (workers, resync))
+    registry = handlers.registry(observed, queue, surroundings, (workers, resync, foreign))
     handlers.run(registry, f"http://0.0.0.0:{config.health_port}/healthz")
 
 

@@ -18,7 +18,9 @@ from atalaya_spec.server_versions import (
     NVIDIA_MIG_PREFIX,
     TENSORFLOW,
     drives,
+    is_driven,
     known_versions,
+    whole,
 )
 
 _SIGNALS = ("cpu", "concurrency", "latencyP95", "queue")
@@ -53,7 +55,8 @@ def _device_rules() -> list[Schema]:
 
 def _device_rule(engine: str, backend: str | None) -> Schema:
     driven = drives(engine, backend)
-    others = [device for device in DEVICES if device not in driven]  # what is no device has a rule of its own
+    # What is no device has a rule of its own.
+    others = [device for device in DEVICES if not is_driven(device, engine, backend)]
     fits = f"!(d in [{', '.join(map(repr, others))}])"
     if NVIDIA not in driven:
         fits += f" && !d.startsWith('{NVIDIA_MIG_PREFIX}')"
@@ -63,8 +66,18 @@ def _device_rule(engine: str, backend: str | None) -> Schema:
     elif backend:
         applies += " && !(has(self.backend) && self.backend == 'tensorflow')"
     named = engine if not backend else f"{engine} with backend {backend}"
-    told = f"engine {named} cannot compute on one of the devices; it drives {one_of(driven)}"
+    told = f"engine {named} cannot compute on one of the devices; it drives {one_of(driven)}{_who_drives(others)}"
     return rule(f"!({applies}) || !has(self.devices) || self.devices.all(d, {fits})", told) | {"fieldPath": ".devices"}
+
+
+def _who_drives(devices: Sequence[str]) -> str:
+    """The engine for each of the other devices, by their whole."""
+    told = []
+    for device in dict.fromkeys(map(whole, devices)):
+        pairs = [(one, backend) for one in ENGINES for backend in (BACKENDS if one == ATALAYA else (None,))]
+        engines = dict.fromkeys(one for one, backend in pairs if is_driven(device, one, backend))
+        told.append(f"; {device} is for engine {one_of(list(engines))}")
+    return "".join(told)
 
 
 def _limit_rule(resource: str) -> Schema:

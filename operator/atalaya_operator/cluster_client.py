@@ -4,12 +4,13 @@
 turns each answer into objects and back.
 """
 
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import urllib3
 from kubernetes.client import Configuration
@@ -26,9 +27,13 @@ from atalaya_operator.revision import Manifest
 from atalaya_spec.inference_model import API_VERSION, KIND
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=20)
+_WATCH_SECONDS = 240
+_WATCH_TIMEOUT = urllib3.Timeout(connect=5, read=_WATCH_SECONDS + 20)
 MODELS = Kind(API_VERSION, KIND, PLURAL)
 _KINDS = {kind.name: kind for kind in (*OWNED, PODS, MODELS)}
-_NOT_FOUND, _UNAUTHORIZED, _CONFLICT, _TOO_MANY = 404, 401, 409, 429
+_NOT_FOUND, _CONFLICT = 404, 409
+_PASSING = (401, _CONFLICT, 410, 429)
+"""Unauthorized, conflict, gone (a list that took too long), too many requests."""
 _APPLY = {"Content-Type": "application/apply-patch+yaml"}
 _ONLY_METADATA = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
 _PAGE = 500
@@ -87,19 +92,34 @@ class ClusterClient:
 
     def uids(self, kind: Kind) -> tuple[frozenset[str], int]:
         """The uids of all models, all nodes or all objects with our label, and the version of the cluster with them."""
-        path = f"/{_root(kind)}/{kind.api_version}/{kind.plural}?limit={_PAGE}"
-        if kind not in (MODELS, NODES):
-            path += f"&labelSelector={quote(MODEL_LABEL, safe='')}"
+        selection = {} if kind in (MODELS, NODES) else {"labelSelector": MODEL_LABEL}
         found: set[str] = set()
-        following = ""
-        while True:
-            page = self._request("GET", f"{path}{following}", kind.name, kind.name, None, _ONLY_METADATA)
-            if page is None:
-                return frozenset(), _EVER  # a kind that is not served has no objects
+        version = _EVER  # a kind that is not served has no objects
+        for page in self.pages(kind, selection, _ONLY_METADATA):
             found |= {one["metadata"]["uid"] for one in page["items"]}
+            version = int(page["metadata"]["resourceVersion"])
+        return frozenset(found), version
+
+    def pages(self, kind: Kind, selection: Mapping[str, str], headers: Any = None) -> Iterator[Manifest]:
+        """The objects of a kind in all namespaces, page by page of one state; none when the kind is not served."""
+        asked = {"limit": str(_PAGE), **selection}
+        while page := self._request("GET", _everywhere(kind, asked), kind.name, kind.name, None, headers):
+            yield page
             if not page["metadata"].get("continue"):
-                return frozenset(found), int(page["metadata"]["resourceVersion"])
-            following = f"&continue={quote(page['metadata']['continue'], safe='')}"
+                return
+            asked["continue"] = page["metadata"]["continue"]
+
+    def changes(self, kind: Kind, selection: Mapping[str, str], version: str) -> Iterator[Manifest]:
+        """One watch: what happened to these objects since a version, until the API server ends it."""
+        asked = {**selection, "watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true",
+                 "timeoutSeconds": str(_WATCH_SECONDS)}  # fmt: skip
+        try:
+            answer = self._send("GET", _everywhere(kind, asked), timeout=_WATCH_TIMEOUT, preload_content=False)
+            _raise_for(answer, kind.name)
+            with contextlib.closing(answer):
+                yield from map(json.loads, answer)
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise TryAgain(f"{kind.name}: the API server does not answer ({error}).") from error
 
     def tell(self, event: Manifest) -> None:
         """Make an Event. One that was told already is no error; one that the API server will not have is logged."""
@@ -168,18 +188,22 @@ class ClusterClient:
         return self._pool.request(verb, f"{self._settings.host}{path}", headers=told, retries=False, **how)
 
 
+def _root(kind: Kind) -> str:
+    return "apis" if kind.group else "api"
+
+
+def _everywhere(kind: Kind, asked: Mapping[str, str]) -> str:
+    return f"/{_root(kind)}/{kind.api_version}/{kind.plural}?{urlencode(asked)}"
+
+
 def _raise_for(answer: urllib3.BaseHTTPResponse, told: str) -> None:
     """TryAgain or ObjectRefused for an answer that is none."""
     if answer.status < 300:
         return
     message = f"{told}: {_words(answer.data)}"
-    if answer.status in (_UNAUTHORIZED, _CONFLICT, _TOO_MANY) or answer.status >= 500:
+    if answer.status in _PASSING or answer.status >= 500:
         raise TryAgain(message, _seconds(answer.headers.get("Retry-After")))
     raise ObjectRefused(message)
-
-
-def _root(kind: Kind) -> str:
-    return "apis" if kind.group else "api"
 
 
 def _path(about: Manifest) -> str:

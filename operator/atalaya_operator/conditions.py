@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from atalaya_operator import rollout, version_words
+from atalaya_operator import device_words, rollout, version_words
+from atalaya_operator.device_words import PREFERRED_DEVICE, SCALER_CAPPED
 from atalaya_operator.endpoints import endpoints
 from atalaya_operator.explain import reasons
 from atalaya_operator.explain.finding import Finding, finding
@@ -118,6 +119,7 @@ def status(told: Finding, seen: Seen, target: Target | None, now: str, versions:
     known = {one["name"]: one for one in before.get("revisions") or ()}
     revisions = tuple(_revision(found, known, target, leading) for _, found in sorted(there.items(), key=_newest_first))
     shown = next((one for one in revisions if serving and one.name == serving["metadata"]["name"]), None)
+    told = _with_device(told, target)
     made = Status(
         observed_generation=metadata["generation"],
         replicas=_pods(serving) if serving else 0,
@@ -151,9 +153,10 @@ def _conditions(
         _model_loaded(told, serves=serves),
     ]
     if target and target.subject.model.spec.scaling:
-        lacks = " ".join(map(str, lacking(target.subject.model, target.platform)))
-        word = SCALER_MISSING if lacks else SCALER_MADE
-        made.append(_named(AUTOSCALING, not lacks, word, lacks or "an autoscaler owns the replicas."))
+        made.append(_autoscaling(target))
+    if target and target.choice:
+        preferred = device_words.preference(target.choice, target.subject.model.spec.devices)
+        made += [_named(PREFERRED_DEVICE, *preferred)] if preferred else []
     if listed := version_words.verdict(versions):
         made.append(_named(version_words.VERSIONS_KNOWN, *listed))
     generation = seen.model["metadata"]["generation"]
@@ -191,6 +194,25 @@ def _condition(kind: str, holds: bool, told: Finding) -> Condition:
 
 def _named(kind: str, holds: bool, word: str, message: str) -> Condition:
     return Condition(kind, TRUE if holds else FALSE, word, message[:_LONGEST], "")
+
+
+def _with_device(told: Finding, target: Target | None) -> Finding:
+    """With what its device has to do with it."""
+    if target is None or target.choice is None:
+        return told
+    devices = target.subject.model.spec.devices
+    message = " ".join(filter(None, (told.message, device_words.sentence(target.choice, devices))))
+    return replace(told, message=message, next_step=told.next_step or device_words.next_step(target.choice, devices))
+
+
+def _autoscaling(target: Target) -> Condition:
+    scaling = target.subject.model.spec.scaling
+    assert scaling  # only asked where there is one
+    if lacks := " ".join(map(str, lacking(target.subject.model, target.platform))):
+        return _named(AUTOSCALING, False, SCALER_MISSING, lacks)
+    if bounded := device_words.capped(target.choice, scaling.max):
+        return _named(AUTOSCALING, True, SCALER_CAPPED, bounded)
+    return _named(AUTOSCALING, True, SCALER_MADE, "an autoscaler owns the replicas.")
 
 
 def _revision(

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from atalaya_operator import conditions
+from atalaya_operator.allocation import Allocation, Asked
 from atalaya_operator.desired_state import revision
 from atalaya_operator.errors import ObjectRefused, TryAgain
 from atalaya_operator.events import event
@@ -18,11 +19,11 @@ from atalaya_operator.listing_answer import Failure
 from atalaya_operator.manifests.service_account import service_account
 from atalaya_operator.manifests.subject import Subject
 from atalaya_operator.names import FIELD_MANAGER
-from atalaya_operator.observed import ModelKey, Observed, object_key
+from atalaya_operator.observed import ModelKey, Observed, Seen, object_key
 from atalaya_operator.ownership import is_applied, is_leaving
 from atalaya_operator.platform import Platform
 from atalaya_operator.reconcile import Target, belongs_to_another, in_the_way, missing, next_step
-from atalaya_operator.revision import Decisions, Manifest
+from atalaya_operator.revision import Decisions, Manifest, PinnedVersion
 from atalaya_operator.second_try import LOOK_SECONDS, second_try
 from atalaya_operator.second_try import MANAGER as SECOND_TRY_MANAGER
 from atalaya_operator.version_lookup import Lookup, lookup
@@ -31,6 +32,8 @@ from atalaya_spec.model_files import check_object
 
 AGAIN_SECONDS = 30.0
 """How soon to look again where nothing that is watched will tell of the change."""
+OPEN_CHOICE_SECONDS = 60.0
+"""The same where another supply would change the device: watches tell of it, but not of promises taken back."""
 _MOST_STEPS = 8
 _STATUS = "status"
 
@@ -64,14 +67,18 @@ class Controller:
         observed: Observed,
         platform: Callable[[], Platform],
         now: Callable[[], str] = timestamp,
+        allocation: Allocation | None = None,
     ) -> None:
+        """Without an `allocation` of the caller's, nobody but models holds accelerators."""
         self._cluster, self._observed, self._platform, self._now = cluster, observed, platform, now
+        self._allocation = allocation or Allocation(observed, tuple)
         self._witness = Witness(cluster, observed)
 
     def reconcile(self, key: ModelKey) -> float | None:
         """Answers in how many seconds to look again; None when a change will tell. Raises TryAgain."""
         seen = self._observed.seen(key)
         if seen is None or is_leaving(seen.model):
+            self._allocation.forget(key)
             return None  # what it owns goes with it
         model, findings = check_object(seen.model)
         if model is None:
@@ -85,14 +92,21 @@ class Controller:
         target: Target | None = None
         try:
             if known.versions:
-                decided = Decisions(known.versions, model.spec.devices[0])
-                target = Target(subject, revision(model, decided, platform), platform)
+                target = self._target(subject, known.versions, platform, seen)
                 taken = taken or self._advance(key, target)
         except ObjectRefused as refused:
+            self._allocation.forget(key)  # what cannot be made keeps no device from others
             return self._report(key, conditions.object_refused(str(refused)), target, AGAIN_SECONDS, known)
         if taken:
+            self._allocation.forget(key)
             return self._report(key, conditions.name_taken(taken), target, AGAIN_SECONDS, known)
-        return self._report(key, None if target else conditions.unresolved(known, model), target, known.again, known)
+        again = _sooner(known.again, _look_again(target))
+        return self._report(key, None if target else conditions.unresolved(known, model), target, again, known)
+
+    def _target(self, subject: Subject, versions: tuple[PinnedVersion, ...], platform: Platform, seen: Seen) -> Target:
+        decided = Decisions(versions, subject.model.spec.devices[0])
+        given = self._allocation.give(Asked(subject, decided, platform, seen), self._now())
+        return Target(subject, revision(subject.model, given.decided, platform), platform, given.choice)
 
     def _ask_store(self, key: ModelKey, subject: Subject, known: Lookup) -> list[Manifest]:
         """Make or remove the pod that asks which versions there are. Answers what of others is in the way."""
@@ -163,6 +177,7 @@ class Controller:
             kept = self._cluster.apply_status(status)
             if kept is None:
                 self._observed.drop(seen.model)
+                self._allocation.forget(key)
                 return None
             self._observed.put(kept)
         if target and finding.why == reasons.QUOTA_EXCEEDED:
@@ -177,3 +192,14 @@ class Controller:
         except ObjectRefused:
             return AGAIN_SECONDS  # without the right to read quotas, the cluster's own next try is waited for
         return LOOK_SECONDS
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((seconds for seconds in (one, other) if seconds is not None), default=None)
+
+
+def _look_again(target: Target | None) -> float | None:
+    choice = target.choice if target else None
+    if choice is None or not choice.is_open:
+        return None
+    return min(OPEN_CHOICE_SECONDS, choice.again if choice.again is not None else OPEN_CHOICE_SECONDS)

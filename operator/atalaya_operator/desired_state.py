@@ -48,6 +48,7 @@ def revision(model: InferenceModel, decisions: Decisions, platform: Platform) ->
         reads_a_store=spec.model.uri.scheme != "pvc",
         most_replicas=decisions.most_replicas,
         config=server.config,
+        annotations=decisions.annotations,
     )
 
 

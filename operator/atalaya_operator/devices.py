@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atalaya_operator.platform import Platform
-from atalaya_spec.server_versions import CPU, INTEL_I915, INTEL_NPU, INTEL_XE, NVIDIA, NVIDIA_MIG_PREFIX
+from atalaya_spec.server_versions import CPU, INTEL_I915, INTEL_NPU, INTEL_XE, NVIDIA, whole
 
 # Labels that the vendors' feature discovery puts on nodes with an accelerator.
 ACCELERATOR_LABELS = (
@@ -26,18 +26,23 @@ class Placement:
 
 
 def is_nvidia(device: str) -> bool:
-    """Whether it is an NVIDIA GPU or a slice of one."""
-    return device == NVIDIA or device.startswith(NVIDIA_MIG_PREFIX)
+    """Whether it is an NVIDIA GPU, a share or a slice of one."""
+    return whole(device) == NVIDIA
+
+
+def tolerations(device: str) -> list[dict[str, str]]:
+    """For the taint that keeps others away: named as the resource, and for a part of an NVIDIA GPU as the whole."""
+    if device == CPU:
+        return []
+    keys = [device, *([NVIDIA] if is_nvidia(device) and device != NVIDIA else [])]
+    return [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys]
 
 
 def placement(device: str, platform: Platform) -> Placement:
     """The device plugin's resource is what binds a pod to a node; labels differ from cluster to cluster."""
     if device == CPU:
         return Placement({}, {"affinity": {"nodeAffinity": _away_from_accelerators()}})
-    keys = [device, *([NVIDIA] if is_nvidia(device) and device != NVIDIA else [])]
-    pod: dict[str, Any] = {
-        "tolerations": [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys],
-    }
+    pod: dict[str, Any] = {"tolerations": tolerations(device)}
     if is_nvidia(device):
         runtime = {"runtimeClassName": platform.nvidia_runtime_class} if platform.nvidia_runtime_class else {}
         return Placement({device: "1"}, pod | runtime)

@@ -11,7 +11,9 @@ from typing import Any, Protocol
 
 import kopf
 
+from atalaya_operator.accelerators import amounts_of
 from atalaya_operator.crd import PLURAL
+from atalaya_operator.device_standing import device_of
 from atalaya_operator.kinds import NODES, OWNED, PODS, Kind
 from atalaya_operator.names import MODEL_LABEL
 from atalaya_operator.observed import ModelKey, Observed, model_key
@@ -19,11 +21,14 @@ from atalaya_operator.platform import OPTIONAL_KINDS, Platform
 from atalaya_operator.revision import Manifest
 from atalaya_operator.work_queue import WorkQueue
 from atalaya_spec.inference_model import GROUP, VERSION
+from atalaya_spec.server_versions import CPU
 
 Resource = tuple[str, str, str]
 _DELETED = "DELETED"
 POD_SETTLES_SECONDS = 0.5
 """A pod that starts tells of each step; its model is looked at once for several, or for its Deployment's word."""
+DEVICES_SETTLE_SECONDS = 0.5
+"""Accelerators come free and go by several at a time."""
 _DEFINITIONS = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 
 
@@ -52,7 +57,7 @@ def registry(
 ) -> kopf.OperatorRegistry:
     """All handlers."""
     made = kopf.OperatorRegistry()
-    objects = Listener(observed.put, observed.drop, lambda found: queue.add(model_key(found)))
+    objects = object_listener(observed, queue)
     _watch(made, (GROUP, VERSION, PLURAL), objects, is_awaited=False)
     for kind in OWNED:
         _watch(made, _resource(kind), objects, is_awaited=not kind.is_optional)
@@ -134,14 +139,40 @@ def _watch(
         kopf.index(*resource, id=f"keep-{resource[-1]}", registry=made, **filters)(index)
 
 
+def object_listener(observed: Observed, queue: WorkQueue[ModelKey]) -> Listener:
+    """A model is looked at whenever one of its objects is told of; others too when it asks for a device no longer."""
+
+    def forget(gone: Manifest) -> None:
+        observed.drop(gone)
+        if gone["kind"] == "Deployment" and device_of(gone) != CPU:
+            devices_changed(observed, queue)
+
+    return Listener(observed.put, forget, lambda found: queue.add(model_key(found)))
+
+
 def pod_listener(observed: Observed, queue: WorkQueue[ModelKey]) -> Listener:
     """A model is looked at when something happened to a pod, not whenever one is told of."""
 
     def keep(found: Manifest) -> None:
         if observed.put_pod(found):
-            queue.add(model_key(found), POD_SETTLES_SECONDS)
+            look(found)
 
-    return Listener(keep, lambda gone: queue.add(observed.drop_pod(gone), POD_SETTLES_SECONDS), lambda _: None)
+    def forget(gone: Manifest) -> None:
+        observed.drop_pod(gone)
+        look(gone)
+
+    def look(pod: Manifest) -> None:
+        queue.add(model_key(pod), POD_SETTLES_SECONDS)
+        if amounts_of(pod["spec"]):
+            devices_changed(observed, queue)
+
+    return Listener(keep, forget, lambda _: None)
+
+
+def devices_changed(observed: Observed, queue: WorkQueue[ModelKey]) -> None:
+    """Have those looked at whom it concerns which accelerators are free."""
+    for key in observed.followers():
+        queue.add(key, DEVICES_SETTLE_SECONDS)
 
 
 def node_listener(observed: Observed, queue: WorkQueue[ModelKey]) -> Listener:

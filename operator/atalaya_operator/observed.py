@@ -50,6 +50,7 @@ class Observed:
         self._objects: dict[ModelKey, dict[ObjectKey, Manifest]] = {}
         self._pods: dict[ModelKey, dict[str, Manifest]] = {}
         self._nodes: Mapping[str, Manifest] = MappingProxyType({})
+        self._followers: set[ModelKey] = set()
 
     def put(self, found: Manifest) -> ModelKey:
         """Keep an object, unless a newer state of it is known. Answers which model it concerns."""
@@ -124,13 +125,23 @@ class Observed:
             return self._nodes
 
     def concerned_by(self, node: str) -> set[ModelKey]:
-        """The models with a pod on a node, and those with a pod that waits for one."""
+        """The models with a pod on a node, those with a pod that waits for one, and those that follow what is free."""
         with self._lock:
-            return {
+            return self._followers | {
                 key
                 for key, pods in self._pods.items()
                 if any(pod["spec"].get("nodeName") in (None, node) for pod in pods.values())
             }
+
+    def follow(self, key: ModelKey, *, is_open: bool) -> None:
+        """Whether a model is to be looked at when accelerators come free or go."""
+        with self._lock:
+            (self._followers.add if is_open else self._followers.discard)(key)
+
+    def followers(self) -> frozenset[ModelKey]:
+        """The models that are."""
+        with self._lock:
+            return frozenset(self._followers)
 
     def seen(self, key: ModelKey) -> Seen | None:
         """A model, its objects and its pods; None when there is no such model."""

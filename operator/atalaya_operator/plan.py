@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from atalaya_operator.desired_state import model_objects, revision, revision_objects
+from atalaya_operator.device_standing import with_device_annotations
 from atalaya_operator.endpoints import endpoints
 from atalaya_operator.kinds import OWNED
 from atalaya_operator.manifests.autoscaler import lacking
@@ -101,7 +102,7 @@ def changes(planned: Plan, seen: Seen) -> Iterator[Change]:
         if before is not None and is_foreign(before, planned.model):
             yield Change(kind, name, IN_THE_WAY)
             continue
-        after = seen.trial(manifest)
+        after = seen.trial(with_device_annotations(manifest, before))
         if before is None:
             yield Change(kind, name, CREATED)
         elif difference := _difference(_ours(before), _ours(after), f"{kind}/{name}"):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from atalaya_operator import rollout
 from atalaya_operator.desired_state import model_objects, revision_objects
+from atalaya_operator.device_choice import Choice
 from atalaya_operator.kinds import OWNED
 from atalaya_operator.manifests.autoscaler import bounds
 from atalaya_operator.manifests.subject import Subject
@@ -32,6 +33,8 @@ class Target:
     subject: Subject
     revision: Revision
     platform: Platform
+    choice: Choice | None = None
+    """Of its device, where there was one to make."""
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,14 @@ class PinnedVersion:
 class Decisions:
     """What was decided outside the file: which versions `latest` and `all` mean now, and which device is to be had.
 
-    `most_replicas` caps scaling at what the cluster has free of the device.
+    `most_replicas` caps scaling at what the cluster has free of the device. `annotations` are what the Deployment keeps
+    of why it is on its device; they are no part of the pod, and so of no digest.
     """
 
     versions: tuple[PinnedVersion, ...]
     device: str
     most_replicas: int | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -66,6 +68,8 @@ class Revision:
     """Whether its pods call a store on the network."""
     most_replicas: int | None = None
     config: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """On its Deployment."""
 
 
 def digest_of(template: Manifest, config: Mapping[str, str]) -> str:

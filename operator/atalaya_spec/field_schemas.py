@@ -81,7 +81,7 @@ DEVICE_SCHEMA = _text(
     63,
     rule(
         f"self in [{', '.join(map(repr, DEVICES))}] || "
-        r"self.matches('^nvidia[.]com/mig-[0-9]{1,2}g[.][0-9]{1,4}gb([.]me)?$')",
+        r"self.matches('^nvidia[.]com/mig-[0-9]{1,2}g[.][0-9]{1,4}gb([.]me)?([.]shared)?$')",
         f"there is no such device; write one of {', '.join(DEVICES)}, or a slice such as {NVIDIA_MIG_PREFIX}1g.5gb",
     ),
 )

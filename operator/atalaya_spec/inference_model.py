@@ -52,6 +52,7 @@ KIND = "InferenceModel"
 MAX_REPLICAS = 1000
 _CPU = Scalar("cores, as `2` or `500m`", read_cpu, CPU_SCHEMA)
 _MEMORY = Scalar("bytes, as `512Mi` or `1Gi`", read_memory, MEMORY_SCHEMA)
+_WAIT = Scalar("duration, as `2m`", read_duration, DURATION_SCHEMA)
 _DURATION = Scalar("duration, as `2ms`", read_duration, DURATION_SCHEMA)
 
 
@@ -182,6 +183,18 @@ class Spec:
         "In order of preference; all replicas use one class.",
         ListOf(Scalar("device, as `cpu` or `gpu.intel.com/xe`", read_device, DEVICE_SCHEMA), most=16),
         default=(CPU,),
+    )
+    fall_back_after: Duration | None = described(
+        "With several `devices`: how long too few pods may be without a place before the next device is tried. "
+        "Default: 2m.",
+        _WAIT,
+        default=None,
+    )
+    move_up_after: Duration | None = described(
+        "With several `devices`: how long the model stays on one before it moves to a better one that is free. "
+        "Default: it stays.",
+        _WAIT,
+        default=None,
     )
     resources: Resources = described("Cores and memory of a replica.", Struct(Resources), default=Resources())
     batching: Batching | None = described("Batches made on the server. Default: none.", Struct(Batching), default=None)

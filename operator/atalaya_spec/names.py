@@ -27,7 +27,7 @@ _IMAGE = re.compile(
     re.ASCII,
 )
 _VERSION = re.compile(r"\d{1,4}\.\d{1,4}(\.\d{1,4})?", re.ASCII)
-_MIG = re.compile(r"nvidia\.com/mig-\d{1,2}g\.\d{1,4}gb(\.me)?", re.ASCII)
+_MIG = re.compile(r"nvidia\.com/mig-\d{1,2}g\.\d{1,4}gb(\.me)?(\.shared)?", re.ASCII)
 
 REMOTE_SCHEMES = ("s3", "gs", "az", "https", "pvc", "oci")
 SCHEMES_WITHOUT_SECRET = ("", "file", "pvc")

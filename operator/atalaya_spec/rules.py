@@ -11,6 +11,7 @@ from atalaya_spec.problems import Problem, Refused, one_of
 from atalaya_spec.server_versions import (
     ATALAYA,
     BACKENDS,
+    CPU,
     ENGINES,
     INTEL_NPU,
     TENSORFLOW,
@@ -42,7 +43,7 @@ def refused_in_a_cluster(given: Given) -> list[Problem]:
 
 def notes(given: Given) -> list[Problem]:
     """What is allowed and still worth saying."""
-    return list(_bridge_is_added(given))
+    return [problem for rule in _NOTES for problem in rule(given)]
 
 
 def _versions_are_exactly_one(given: Given) -> Iterator[Problem]:
@@ -162,6 +163,22 @@ def _bridge_is_added(given: Given) -> Iterator[Problem]:
             yield Problem("spec.protocols", fact, "a bridge container will, at the cost of one more hop")
 
 
+def _cpu_is_last(given: Given) -> Iterator[Problem]:
+    devices = given.get("spec.devices") or ()
+    if CPU in devices[:-1]:
+        after = one_of(devices[devices.index(CPU) + 1 :])
+        yield Problem("spec.devices", f"cpu can always be had, so {after} is used only when nothing schedules there",
+                      "write cpu last, unless that is meant")  # fmt: skip
+
+
+def _patience_needs_a_choice(given: Given) -> Iterator[Problem]:
+    for field in ("fallBackAfter", "moveUpAfter"):
+        if f"spec.{field}" in given and len(given.get("spec.devices") or (CPU,)) < 2:
+            yield Problem(f"spec.{field}", "there is one device, so the model moves nowhere",
+                          "name a second one in devices, or leave it out")  # fmt: skip
+
+
+_NOTES: tuple[Rule, ...] = (_bridge_is_added, _cpu_is_last, _patience_needs_a_choice)
 _RULES: tuple[Rule, ...] = (
     _versions_are_exactly_one,
     _backend_is_for_our_engine,

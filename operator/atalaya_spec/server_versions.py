@@ -17,8 +17,9 @@ PROTOCOLS = (KSERVE_V2, TENSORFLOW_SERVING)
 
 CPU, INTEL_XE, INTEL_I915 = "cpu", "gpu.intel.com/xe", "gpu.intel.com/i915"
 INTEL_NPU, NVIDIA = "npu.intel.com/accel", "nvidia.com/gpu"
-NVIDIA_MIG_PREFIX = "nvidia.com/mig-"
-DEVICES = (CPU, INTEL_XE, INTEL_I915, INTEL_NPU, NVIDIA)
+NVIDIA_SHARED, NVIDIA_MIG_PREFIX = "nvidia.com/gpu.shared", "nvidia.com/mig-"
+DEVICES = (CPU, INTEL_XE, INTEL_I915, INTEL_NPU, NVIDIA, NVIDIA_SHARED)
+"""By the names under which device plugins offer them. Slices of an NVIDIA GPU begin with the prefix."""
 
 # The minor releases whose flags and protocols are known, oldest first, with the newest patch release of each.
 _KNOWN: Mapping[str, tuple[str, ...]] = {OPENVINO: ovms.VERSIONS, TENSORFLOW: tfs.VERSIONS}
@@ -37,15 +38,19 @@ def backend_of(engine: str, backend: str | None) -> str:
     return engine if engine != ATALAYA else backend or OPENVINO
 
 
+def whole(device: str) -> str:
+    """The device that another is a share or a slice of; itself for a whole one."""
+    return NVIDIA if device == NVIDIA_SHARED or device.startswith(NVIDIA_MIG_PREFIX) else device
+
+
 def drives(engine: str, backend: str | None) -> tuple[str, ...]:
-    """The devices that an engine can compute on; `nvidia.com/gpu` stands for its MIG slices too."""
+    """The devices that an engine can compute on; `nvidia.com/gpu` stands for its shares and MIG slices too."""
     return _DRIVES[engine, backend_of(engine, backend)]
 
 
 def is_driven(device: str, engine: str, backend: str | None) -> bool:
     """Whether an engine can compute on a device."""
-    whole = NVIDIA if device.startswith(NVIDIA_MIG_PREFIX) else device
-    return whole in drives(engine, backend)
+    return whole(device) in drives(engine, backend)
 
 
 def known_versions(engine: str) -> tuple[str, ...]:

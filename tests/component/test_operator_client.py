@@ -12,7 +12,7 @@ from kubernetes.client import Configuration
 
 from atalaya_operator.cluster_client import MODELS, ClusterClient
 from atalaya_operator.errors import ClusterUnavailable, ObjectRefused, TryAgain
-from atalaya_operator.kinds import OWNED
+from atalaya_operator.kinds import OWNED, PODS
 from atalaya_operator.names import FIELD_MANAGER
 
 DEPLOYMENT: dict[str, Any] = {"kind": "Deployment", "metadata": {"name": "d", "namespace": "n", "uid": "u"}}
@@ -24,7 +24,12 @@ class Answers:
 
     def __init__(self) -> None:
         self.status, self.body, self.headers = 200, "{}", dict[str, str]()
+        self.bodies: list[str] = []
+        """One after the other; `body` after the last."""
         self.asked: list[tuple[str, str, str, str]] = []
+
+    def next_body(self) -> bytes:
+        return (self.bodies.pop(0) if self.bodies else self.body).encode()
 
 
 @contextmanager
@@ -35,11 +40,12 @@ def served(answers: Answers) -> Iterator[ClusterClient]:
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
             answers.asked.append((self.command, self.path, self.headers.get("Content-Type") or "", body))
+            told = answers.next_body()
             self.send_response(answers.status)
-            for name, value in {**answers.headers, "Content-Length": str(len(answers.body))}.items():
+            for name, value in {**answers.headers, "Content-Length": str(len(told))}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(answers.body.encode())
+            self.wfile.write(told)
 
         do_GET = do_PATCH = do_DELETE = _answer  # noqa: N815 - http.server calls these
 
@@ -86,7 +92,7 @@ def test_only_this_very_object_is_removed_and_what_belongs_to_it(answers: Answer
     assert json.loads(answers.asked[0][3]) == {"propagationPolicy": "Background", "preconditions": {"uid": "u"}}
 
 
-@pytest.mark.parametrize("status", [401, 409, 429, 500, 503, 504])
+@pytest.mark.parametrize("status", [401, 409, 410, 429, 500, 503, 504])
 def test_what_may_pass_is_to_be_tried_again(answers: Answers, status: int) -> None:
     answers.status, answers.body = status, '{"message": "the server is busy"}'
     with served(answers) as client, pytest.raises(TryAgain, match="Deployment d: the server is busy"):
@@ -130,6 +136,41 @@ def test_without_a_cluster_it_says_so_in_a_line(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(ClusterUnavailable, match="no cluster is known here"):
         ClusterClient.connect(1)
+
+
+def test_a_long_list_comes_page_by_page(answers: Answers) -> None:
+    pages = [{"metadata": {"resourceVersion": "7", "continue": "a b"}, "items": [1]},
+             {"metadata": {"resourceVersion": "7"}, "items": [2]}]  # fmt: skip
+    answers.bodies = [json.dumps(page) for page in pages]
+    with served(answers) as client:
+        assert list(client.pages(PODS, {"labelSelector": "!a"})) == pages
+    assert [one[1] for one in answers.asked] == [
+        "/api/v1/pods?limit=500&labelSelector=%21a", "/api/v1/pods?limit=500&labelSelector=%21a&continue=a+b"
+    ]  # fmt: skip
+
+
+def test_a_watch_tells_each_change_until_it_ends(answers: Answers) -> None:
+    changes = [{"type": "ADDED", "object": {"n": "ä" * 70_000}}, {"type": "DELETED", "object": {"n": "x"}}]
+    answers.body = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in changes)
+    with served(answers) as client:
+        assert list(client.changes(PODS, {"fieldSelector": "a!=b"}, "42")) == changes
+    path = answers.asked[0][1]
+    assert path.startswith("/api/v1/pods?fieldSelector=a%21%3Db&watch=1&resourceVersion=42&")
+
+
+@pytest.mark.parametrize(("status", "error"), [(410, TryAgain), (500, TryAgain), (403, ObjectRefused)])
+def test_a_watch_that_is_refused_says_whether_another_try_helps(
+    answers: Answers, status: int, error: type[Exception]
+) -> None:
+    answers.status, answers.body = status, '{"message": "pods: no"}'
+    with served(answers) as client, pytest.raises(error, match="Pod: pods: no"):
+        next(client.changes(PODS, {}, "1"))
+
+
+def test_a_watch_that_breaks_off_in_the_middle_of_a_line_is_tried_again(answers: Answers) -> None:
+    answers.body = '{"type": "ADDED", "obj'
+    with served(answers) as client, pytest.raises(TryAgain):
+        list(client.changes(PODS, {}, "1"))
 
 
 def test_what_is_there_is_listed_by_our_label_models_without_it(answers: Answers) -> None:

@@ -67,7 +67,7 @@ def test_no_field_of_the_resource_is_there_before_its_time() -> None:
     spec = {one.path.split(".")[1] for one in walk(InferenceModel) if one.path.startswith("spec.")}
     assert spec == {
         "engine", "backend", "engineVersion", "image", "model", "protocols", "devices", "resources", "batching",
-        "replicas", "scaling",
+        "replicas", "scaling", "fallBackAfter", "moveUpAfter",
     }  # fmt: skip
     assert list(struct_fields(InferenceModel)) == ["apiVersion", "kind", "metadata", "spec"]
 

@@ -160,7 +160,7 @@ def test_two_files_may_not_name_one_model_but_two_namespaces_may(tmp_path: Path)
     ("engine", "backend", "device"),
     [
         (engine, backend, device)
-        for engine, device in itertools.product(ENGINES, (*DEVICES, "nvidia.com/mig-1g.5gb"))
+        for engine, device in itertools.product(ENGINES, (*DEVICES, "nvidia.com/mig-1g.5gb.shared"))
         for backend in (BACKENDS if engine == "atalaya" else (None,))
     ],
 )
@@ -177,6 +177,7 @@ def test_an_engine_is_refused_a_device_exactly_when_it_cannot_drive_it(
         ("gpu.intel.com/xe", {("openvino", None), ("atalaya", "openvino")}),
         ("npu.intel.com/accel", {("openvino", None)}),
         ("nvidia.com/gpu", {("tensorflow", None)}),
+        ("nvidia.com/gpu.shared", {("tensorflow", None)}),
         ("nvidia.com/mig-3g.20gb", {("tensorflow", None)}),
     ],
 )
@@ -201,6 +202,21 @@ def test_a_protocol_that_the_version_does_not_speak_is_bridged_and_said(
     checked = check_text(yaml.safe_dump(model(**spec, protocols=protocols)), "m.yaml")
     assert lines_told(checked) == []
     assert bool(checked[0].notes) == is_bridged
+
+
+@pytest.mark.parametrize(
+    ("spec", "note"),
+    [
+        ({"devices": ["gpu.intel.com/xe", "cpu"], "fallBackAfter": "1m", "moveUpAfter": "10m"}, None),
+        ({"devices": ["cpu", "gpu.intel.com/xe"]}, "gpu.intel.com/xe is used only when nothing schedules there"),
+        ({"devices": ["gpu.intel.com/xe"], "moveUpAfter": "10m"}, "there is one device"),
+        ({"fallBackAfter": "1m"}, "there is one device"),
+    ],
+)
+def test_an_order_of_devices_that_leads_nowhere_is_allowed_and_told(spec: dict[str, object], note: str | None) -> None:
+    (checked,) = check_text(yaml.safe_dump(model(**spec)), "m.yaml")
+    assert lines_told([checked]) == []
+    assert [note in str(one) for one in checked.notes] == ([True] if note else [])
 
 
 @pytest.mark.parametrize("value", [None, 5, "text", [], True, {1: 2}, {"spec": []}, {"apiVersion": None}])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from atalaya_operator.handlers import POD_SETTLES_SECONDS, Listener, node_listener, pod_listener
+from atalaya_operator.handlers import POD_SETTLES_SECONDS, Listener, node_listener, object_listener, pod_listener
 from atalaya_operator.kinds import NODES, PODS, Kind
 from atalaya_operator.observed import ModelKey, Observed
 from atalaya_operator.resync import forget_what_is_gone
@@ -142,6 +142,42 @@ def test_a_node_and_a_pod_that_go_are_forgotten_and_wake_their_models(told: Told
     seen = told.observed.seen(M)
     assert seen
     assert seen.pods == ()
+
+
+@pytest.mark.parametrize("what", ["pod", "node"])
+def test_a_model_that_follows_what_is_free_is_looked_at_when_others_take_or_leave_it(told: Told, what: str) -> None:
+    def happens(version: int, *, goes: bool) -> set[ModelKey]:
+        listener, found = (told.pods, pod(version, "a", "other")) if what == "pod" else (told.nodes, node(version, "t"))
+        if goes:
+            listener.forget(found)
+            return told.taken()
+        return told.of(listener, found)
+
+    assert M not in happens(1, goes=False)
+    told.observed.follow(M, is_open=True)
+    assert M in happens(2, goes=True)
+    assert M in happens(3, goes=False)
+    told.observed.follow(M, is_open=False)
+    assert M not in happens(4, goes=True)
+
+
+@pytest.mark.parametrize(("resource", "wakes"), [("gpu.intel.com/xe", True), ("cpu", False)])
+def test_a_model_that_follows_what_is_free_is_looked_at_when_another_asks_for_it_no_longer(
+    told: Told, resource: str, wakes: bool
+) -> None:
+    containers = [{"name": "server", "resources": {"limits": {resource: "1"}}}]
+    metadata = {"name": "d", "namespace": "n", "uid": "d", "resourceVersion": "1",
+                "labels": {"serving.atalaya.dev/model": "other"}}  # fmt: skip
+    deployment = {
+        "kind": "Deployment",
+        "metadata": metadata,
+        "spec": {"template": {"spec": {"containers": containers}}},
+    }
+    objects = object_listener(told.observed, told.queue)
+    told.observed.follow(M, is_open=True)
+    told.of(objects, deployment)
+    objects.forget(deployment)
+    assert (M in told.taken()) is wakes
 
 
 class Nothing:

@@ -20,9 +20,12 @@ def deployment(subject: Subject, revision: Revision, replicas: int | None) -> Ma
         "progressDeadlineSeconds": PROGRESS_SECONDS,
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
     }
+    metadata = subject.metadata(revision.name, revision.digest)
+    if revision.annotations:
+        metadata["annotations"] = dict(revision.annotations)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": subject.metadata(revision.name, revision.digest),
+        "metadata": metadata,
         "spec": spec | ({} if replicas is None else {"replicas": replicas}),
     }
