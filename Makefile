@@ -4,11 +4,13 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+IMAGE_TOOL ?= docker
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TILES ?= ../shared/data/haiti-tiles.npz
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 .PHONY: help demo test setup system-packages lint unit e2e browser bench bench-load bench-operator bench-thesis format clean
-.PHONY: cluster cluster-prepare cluster-up cluster-down cluster-shell
+.PHONY: images cluster cluster-prepare cluster-up cluster-down cluster-shell
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -57,6 +59,9 @@ e2e: setup ## The product as a user runs it, from command to map
 
 browser: setup ## The dashboard in headless Chromium
 	$(BIN)/pytest tests/browser
+
+images: ## Build the images for a cluster with docker, or IMAGE_TOOL=podman, IMAGE_TOOL=buildah
+	for target in operator serving dashboard; do $(IMAGE_TOOL) build --target $$target --tag atalaya/$$target:$(VERSION) .; done
 
 cluster-prepare: setup ## Build the test cluster's programs and base image (once, a quarter of an hour)
 	@tests/system-packages.sh cluster

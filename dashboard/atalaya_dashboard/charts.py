@@ -93,8 +93,8 @@ def rate_chart(history: Sequence[tuple[float, Window]], height: int = 140) -> al
 
 def queue_chart(history: Sequence[tuple[float, Window]], height: int = 140) -> alt.Chart:
     """Requests waiting for a free inference, over time."""
-    rows = [{"time": at, "waiting": found.queue_depth} for at, found in history]
-    peak = max([1.0, *(found.queue_depth for _, found in history)])
+    rows = [{"time": at, "waiting": found.queue_depth} for at, found in history if found.queue_depth is not None]
+    peak = max([1.0, *(row["waiting"] for row in rows)])
     chart: alt.Chart = (
         alt.Chart(_frame(rows, ("time", "waiting")), height=height)
         .mark_area(interpolate="step-after", color="#2c718e", opacity=0.7)

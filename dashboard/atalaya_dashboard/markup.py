@@ -16,6 +16,7 @@ from atalaya_dashboard.metrics import Lately, ModelKey, Window
 from atalaya_serving.scoring.caveats import INTERVAL_CAVEAT
 
 HATCH = "repeating-linear-gradient(135deg, #40464d 0 1.5px, #a9aeb3 1.5px 5px)"
+UNTOLD = "not told"
 KNOWN_WORDS = "known damage (synthetic)"
 SYNTHETIC_WORDS = "Synthetic scene: made by a program, no real place and no real damage"
 
@@ -117,7 +118,7 @@ def strip(found: Sequence[tuple[ModelKey, Lately]]) -> str:
     asked = [(key, now.window) for key, now in found if not now.never_asked]
     shape = _grid if len(asked) == 1 else _lines
     unasked = ", ".join(_name(key, now.window) for key, now in found if now.never_asked)
-    rest = f'<div class="at-idle">No request yet: {unasked}</div>' if unasked else ""
+    rest = f'<div class="at-idle">No request lately: {unasked}</div>' if unasked else ""
     return "".join(f'<div class="at-model">{_name(key, now)}</div>{shape(now)}' for key, now in asked) + rest
 
 
@@ -133,7 +134,7 @@ def _grid(window: Window) -> str:
         (milliseconds(window.p99), "p99"),
         (f"{window.requests_per_second:,.1f}", "requests/s"),
         (f"{window.errors_per_second:,.1f}", "errors/s"),
-        (f"{window.queue_depth:,.0f}", "in queue"),
+        (UNTOLD if window.queue_depth is None else f"{window.queue_depth:,.0f}", "in queue"),
     )
     cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in numbers)
     return f'<div class="at-strip">{cells}</div>'
@@ -143,8 +144,12 @@ def _lines(window: Window) -> str:
     return (
         f'<div class="at-lines">p50 <b>{milliseconds(window.p50)}</b> · p95 <b>{milliseconds(window.p95)}</b> · '
         f"p99 <b>{milliseconds(window.p99)}</b><br>{window.requests_per_second:,.1f} requests/s · "
-        f"{window.errors_per_second:,.1f} errors/s · {window.queue_depth:,.0f} in queue</div>"
+        f"{window.errors_per_second:,.1f} errors/s · {_queue(window)}</div>"
     )
+
+
+def _queue(window: Window) -> str:
+    return "queue not told" if window.queue_depth is None else f"{window.queue_depth:,.0f} in queue"
 
 
 def plain(text: str) -> str:

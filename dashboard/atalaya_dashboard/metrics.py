@@ -1,49 +1,48 @@
-"""Reads what a server of ours says at /metrics, and turns two readings into figures a person understands.
+"""Turns two readings of a model server into figures a person understands: latency, rates, errors, queue.
 
-Pure: text in, numbers out. Fetching and history are in `collector.py`. A counter that went down means that the server
-started again: what it has now is then taken as everything since.
+Pure, and the same for every engine. Reading is in `exposition.py`, fetching and history in `collector.py`. A counter
+that went down means that the server started again: what it has now is then taken as everything since.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from prometheus_client.parser import text_string_to_metric_families
-
-from atalaya_dashboard.errors import MetricsUnreadable
-
-REQUEST_SECONDS = "atalaya_request_seconds"
-INFERENCE_SECONDS = "atalaya_inference_seconds"
-QUEUE_SECONDS = "atalaya_queue_seconds"
-_HISTOGRAMS = (REQUEST_SECONDS, INFERENCE_SECONDS, QUEUE_SECONDS)
-_GAUGES = ("atalaya_queue_depth", "atalaya_requests_in_flight", "atalaya_model_ready")
+from atalaya_spec.signals import OK
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class ModelKey:
-    """One version of one model."""
+    """One version of one model; a server that does not tell versions apart leaves it empty."""
 
     name: str
     version: str
+    namespace: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} v{self.version}" if self.version else self.name
+        name = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{name} v{self.version}" if self.version else name
 
 
 @dataclass(frozen=True)
 class ModelSample:
-    """What was counted for one model up to a moment. Buckets are cumulative: upper bound in seconds -> count."""
+    """What was counted for one model up to a moment. None is what the server does not tell."""
 
-    buckets: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
+    server: str = ""
+    """Which model server told it, for people."""
+    buckets: Mapping[float, float] = field(default_factory=dict)
+    """Whole requests, cumulative: upper bound in seconds -> count."""
     requests: Mapping[str, float] = field(default_factory=dict)
-    """By code, `OK` or a gRPC status name."""
-    images: float = 0.0
-    gauges: Mapping[str, float] = field(default_factory=dict)
+    """By code, `OK` or what went wrong."""
+    images: float | None = None
+    queue_depth: float | None = None
+    in_flight: float | None = None
+    ready: float | None = None
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One reading of one server, at `at` seconds since the epoch."""
+    """One reading, at `at` seconds since the epoch."""
 
     at: float
     models: Mapping[ModelKey, ModelSample]
@@ -52,72 +51,28 @@ class Sample:
 
 @dataclass(frozen=True)
 class Window:
-    """What happened between two readings. Latencies are seconds on the server; NaN when nothing was asked."""
+    """What happened between two readings. Latencies are seconds on the server; NaN when nothing was asked.
+
+    None is what the `server` does not tell.
+    """
 
     seconds: float
     requests: float
     errors: Mapping[str, float]
     requests_per_second: float
-    images_per_second: float
+    images_per_second: float | None
     p50: float
     p95: float
     p99: float
-    queue_depth: float
-    in_flight: float
+    queue_depth: float | None
+    in_flight: float | None
     ready: bool
+    server: str = ""
 
     @property
     def errors_per_second(self) -> float:
         """Requests that did not end in OK."""
         return sum(self.errors.values()) / self.seconds if self.seconds > 0 else 0.0
-
-
-def parse(text: str, at: float) -> Sample:
-    """Read an exposition. Raises MetricsUnreadable when it is none, or holds nothing of ours."""
-    gathered: dict[ModelKey, _Gathering] = {}
-    info: dict[str, str] = {}
-    ours = False
-    try:
-        for family in text_string_to_metric_families(text):
-            ours = ours or family.name.startswith("atalaya_")
-            for sample in family.samples:
-                if sample.name == "atalaya_info":
-                    info = dict(sample.labels)
-                elif sample.name.startswith("atalaya_") and "model" in sample.labels:
-                    key = ModelKey(sample.labels["model"], sample.labels.get("version", ""))
-                    gathered.setdefault(key, _Gathering()).add(sample.name, sample.labels, sample.value)
-    except ValueError as error:
-        raise MetricsUnreadable(f"the answer is not a Prometheus text: {error}; check the address.") from error
-    if not ours:
-        raise MetricsUnreadable("the answer has no atalaya_* metric; point ATALAYA_METRICS_URLS at a server of ours.")
-    return Sample(at, {key: found.sample() for key, found in gathered.items()}, info)
-
-
-class _Gathering:
-    """Sums the series of one model over protocols while an exposition is read."""
-
-    def __init__(self) -> None:
-        self.buckets: dict[str, dict[float, float]] = {}
-        self.requests: dict[str, float] = {}
-        self.images = 0.0
-        self.gauges: dict[str, float] = {}
-
-    def add(self, name: str, labels: Mapping[str, str], value: float) -> None:
-        base = name.removesuffix("_bucket")
-        if base in _HISTOGRAMS and "le" in labels:
-            counts = self.buckets.setdefault(base, {})
-            bound = float(labels["le"])
-            counts[bound] = counts.get(bound, 0.0) + value
-        elif name == "atalaya_requests_total":
-            code = labels.get("code", "OK")
-            self.requests[code] = self.requests.get(code, 0.0) + value
-        elif name == "atalaya_inferences_total":
-            self.images += value
-        elif name in _GAUGES:
-            self.gauges[name] = self.gauges.get(name, 0.0) + value
-
-    def sample(self) -> ModelSample:
-        return ModelSample(self.buckets, self.requests, self.images, self.gauges)
 
 
 def quantile(q: float, buckets: Mapping[float, float]) -> float:
@@ -151,30 +106,45 @@ def bucket_increase(earlier: Mapping[float, float], later: Mapping[float, float]
     return {bound: count - (0.0 if restarted else earlier.get(bound, 0.0)) for bound, count in later.items()}
 
 
+def growth(earlier: ModelSample, later: ModelSample) -> ModelSample:
+    """What was counted between two states of one server; gauges as they are now."""
+    images = None if later.images is None else increase(earlier.images or 0.0, later.images)
+    return replace(
+        later,
+        buckets=bucket_increase(earlier.buckets, later.buckets),
+        requests={code: increase(earlier.requests.get(code, 0.0), count) for code, count in later.requests.items()},
+        images=images,
+    )
+
+
 def window(earlier: Sample, later: Sample, key: ModelKey) -> Window:
-    """What happened to one model between two readings of one server."""
-    before, now = earlier.models.get(key, ModelSample()), later.models.get(key, ModelSample())
+    """What happened to one model between two readings."""
+    now = later.models.get(key, ModelSample())
+    grown = growth(earlier.models.get(key, ModelSample()), now)
     seconds = max(later.at - earlier.at, 0.0)
-    by_code = {code: increase(before.requests.get(code, 0.0), count) for code, count in now.requests.items()}
-    latency = bucket_increase(before.buckets.get(REQUEST_SECONDS, {}), now.buckets.get(REQUEST_SECONDS, {}))
-    requests = sum(by_code.values())
+    requests = sum(grown.requests.values())
+
+    def rate(count: float) -> float:
+        return count / seconds if seconds else 0.0
+
     return Window(
         seconds=seconds,
         requests=requests,
-        errors={code: count for code, count in by_code.items() if code != "OK" and count > 0},
-        requests_per_second=requests / seconds if seconds else 0.0,
-        images_per_second=increase(before.images, now.images) / seconds if seconds else 0.0,
-        p50=quantile(0.50, latency),
-        p95=quantile(0.95, latency),
-        p99=quantile(0.99, latency),
-        queue_depth=now.gauges.get("atalaya_queue_depth", 0.0),
-        in_flight=now.gauges.get("atalaya_requests_in_flight", 0.0),
-        ready=now.gauges.get("atalaya_model_ready", 1.0) > 0,
+        errors={code: count for code, count in grown.requests.items() if code != OK and count > 0},
+        requests_per_second=rate(requests),
+        images_per_second=None if grown.images is None else rate(grown.images),
+        p50=quantile(0.50, grown.buckets),
+        p95=quantile(0.95, grown.buckets),
+        p99=quantile(0.99, grown.buckets),
+        queue_depth=now.queue_depth,
+        in_flight=now.in_flight,
+        ready=now.ready is None or now.ready > 0,
+        server=now.server,
     )
 
 
 def since_start(sample: Sample, key: ModelKey) -> Window:
-    """All that the server counted for a model since it started; the rates are 0, as its start is not known."""
+    """All that was counted for a model since its server started; the rates are 0, as its start is not known."""
     return window(Sample(sample.at, {}), sample, key)
 
 
@@ -200,7 +170,7 @@ class Lately:
 
     @property
     def never_asked(self) -> bool:
-        """Whether the server has answered nothing for this model since it started."""
+        """Whether nothing is known that was answered for this model."""
         return self.idle and math.isnan(self.window.p50)
 
 

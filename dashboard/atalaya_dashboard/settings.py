@@ -15,6 +15,7 @@ class Settings:
     model_repository: Path
     endpoint: str
     metrics_urls: tuple[str, ...]
+    prometheus_url: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
@@ -25,4 +26,5 @@ class Settings:
             model_repository=Path(env.get("ATALAYA_MODEL_REPO") or shipped_repository()),
             endpoint=env.get("ATALAYA_ENDPOINT", "").strip(),
             metrics_urls=tuple(url.strip() for url in urls.split(",") if url.strip()),
+            prometheus_url=env.get("ATALAYA_PROMETHEUS_URL", "").strip(),
         )

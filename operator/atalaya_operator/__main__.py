@@ -16,6 +16,7 @@ from atalaya_operator.foreign_pods import ForeignPods
 from atalaya_operator.observed import ModelKey, Observed
 from atalaya_operator.platform import Platform
 from atalaya_operator.resync import Resync
+from atalaya_operator.webhook.service import webhooks
 from atalaya_operator.work_queue import WorkQueue
 from atalaya_operator.workers import Workers
 from atalaya_spec.errors import AtalayaError, UsageError
@@ -51,7 +52,9 @@ def run(environment: Mapping[str, str]) -> None:
     workers = Workers(queue, controller.reconcile, config.workers)
     start_http_server(config.metrics_port)
     resync = Resync(client, observed, queue.add, MODELS)
-    registry = handlers.registry(observed, queue, surroundings, (workers, resync, foreign))
+    admission = webhooks(environment, client, lambda: surroundings.platform)
+    threads: tuple[handlers.Threads, ...] = (workers, resync, foreign, *admission)
+    registry = handlers.registry(observed, queue, surroundings, threads)
     handlers.run(registry, f"http://0.0.0.0:{config.health_port}/healthz")
 
 

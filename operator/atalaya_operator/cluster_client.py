@@ -38,6 +38,9 @@ _APPLY = {"Content-Type": "application/apply-patch+yaml"}
 _ONLY_METADATA = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
 _PAGE = 500
 _EVER = 2**63
+_FOREIGN = {"Secret": "secrets", "PersistentVolumeClaim": "persistentvolumeclaims"}
+_WEBHOOK = "ValidatingWebhookConfiguration"
+_WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 _WARNINGS = "involvedObject.kind=Pod,type=Warning"
 _LOG_TIMEOUT = urllib3.Timeout(connect=2, read=3)
 _LOG_LINES, _LOG_BYTES = 60, 2**16
@@ -121,6 +124,26 @@ class ClusterClient:
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise TryAgain(f"{kind.name}: the API server does not answer ({error}).") from error
 
+    def exists(self, kind: str, namespace: str, name: str) -> bool:
+        """Whether an object is there that is not ours; nothing of it is read."""
+        plural = _FOREIGN[kind]
+        headers = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
+        path = f"/api/v1/namespaces/{namespace}/{plural}/{name}"
+        return self._request("GET", path, kind, f"{kind} {name}", None, headers) is not None
+
+    def webhook_bundles(self, name: str) -> list[str]:
+        """What the API server trusts, in base64, for each webhook of a configuration."""
+        found = self._request("GET", f"{_WEBHOOKS}/{name}", _WEBHOOK, f"{_WEBHOOK} {name}", None, None)
+        if found is None:
+            raise ObjectRefused(f"there is no {_WEBHOOK} {name}; install the chart again.")
+        return [str(one["clientConfig"].get("caBundle") or "") for one in found.get("webhooks") or ()]
+
+    def trust_webhook(self, name: str, index: int, bundle: str) -> None:
+        """Have the API server trust this authority for one webhook of a configuration."""
+        change = {"op": "add", "path": f"/webhooks/{index}/clientConfig/caBundle", "value": bundle}
+        headers = {"Content-Type": "application/json-patch+json"}
+        self._request("PATCH", f"{_WEBHOOKS}/{name}", _WEBHOOK, f"{_WEBHOOK} {name}", [change], headers)
+
     def tell(self, event: Manifest) -> None:
         """Make an Event. One that was told already is no error; one that the API server will not have is logged."""
         about = f"Event {event['metadata']['name']}"
@@ -167,9 +190,7 @@ class ClusterClient:
         told = f"{about['kind']} {about['metadata']['name']}"
         return self._request(verb, f"{_path(about)}{suffix}", about["kind"], told, body, headers)
 
-    def _request(
-        self, verb: str, path: str, kind: str, told: str, body: Manifest | None, headers: Any
-    ) -> Manifest | None:
+    def _request(self, verb: str, path: str, kind: str, told: str, body: Any, headers: Any) -> Manifest | None:
         REQUESTS.labels(verb=verb.lower(), kind=kind).inc()
         content = None if body is None else json.dumps(body).encode()
         try:

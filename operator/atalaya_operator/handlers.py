@@ -97,7 +97,7 @@ def settings() -> kopf.OperatorSettings:
 def run(registry: kopf.OperatorRegistry, liveness_endpoint: str) -> None:
     """Until the process is told to end."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for talkative in ("kopf.objects", "kopf.activities"):
+    for talkative in ("kopf.objects", "kopf.activities", "aiohttp.access"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
     kopf.run(
         registry=registry,

@@ -5,10 +5,11 @@ Its last words are the answer, or begin with the reason of a failure (`python -m
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from atalaya_operator.names import FETCH_CONTAINER
 from atalaya_operator.revision import Manifest, PinnedVersion
 
 UNREAD = "VersionUnresolved"
@@ -40,7 +41,7 @@ class Failure:
 def answer(pod: Manifest) -> Listed | Failure | None:
     """None while there is nothing to tell. A failure is told until the next try has succeeded."""
     status = pod["status"]
-    container: Manifest = next(iter(status.get("containerStatuses") or ()), {})
+    container = _fetching(status.get("containerStatuses") or ())
     state, before = container.get("state") or {}, container.get("lastState") or {}
     ended = state.get("terminated") or {}
     if status.get("phase") == "Succeeded" or (ended and not ended.get("exitCode")):  # the phase is told a moment later
@@ -51,6 +52,11 @@ def answer(pod: Manifest) -> Listed | Failure | None:
         told = status.get("message") or status.get("reason") or "the node ended it"
         return Failure(UNREAD, f"pod {_name(pod)} failed: {told}", _describe(pod))
     return _waits(state.get("waiting") or {}, status, pod)
+
+
+def _fetching(containers: Iterable[Manifest]) -> Manifest:
+    """Ours: a mesh may have put others beside it, which do not end with it."""
+    return next((one for one in containers if one.get("name") == FETCH_CONTAINER), {})
 
 
 def _listed(ended: Mapping[str, Any], pod: Manifest) -> Listed | Failure:
@@ -84,8 +90,8 @@ def _failed(ended: Mapping[str, Any], pod: Manifest) -> Failure:
 def _waits(waiting: Mapping[str, Any], status: Mapping[str, Any], pod: Manifest) -> Failure | None:
     why = str(waiting.get("reason", ""))
     if why in _IMAGE_WAITS:
-        images = ", ".join(str(one.get("image", "")) for one in pod["spec"].get("containers") or ())
-        return Failure(UNREAD, f"pod {_name(pod)} gets no image {images}", _describe(pod))
+        image = _fetching(pod["spec"].get("containers") or ()).get("image", "")
+        return Failure(UNREAD, f"pod {_name(pod)} gets no image {image}", _describe(pod))
     if why not in _STARTS:
         return Failure(UNREAD, f"pod {_name(pod)} does not start: {why}: {waiting.get('message', '')}", _describe(pod))
     for one in status.get("conditions") or ():

@@ -15,6 +15,8 @@ from atalaya_operator.revision import Manifest
 from atalaya_operator.storage import listing_storage
 
 _USER_ID = 65532
+_MAY_BE_MOVED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "true"}
+"""Or a node would be kept for a pod of no controller that an autoscaler knows."""
 
 
 def listing_pod(subject: Subject, platform: Platform) -> Manifest:
@@ -38,6 +40,7 @@ def listing_pod(subject: Subject, platform: Platform) -> Manifest:
     text = json.dumps([subject.uid, spec], sort_keys=True)
     label = {names.LISTING_LABEL: hashlib.sha256(text.encode()).hexdigest()[:10]}
     metadata = subject.metadata(names.listing_pod_name(model.name), labels=label)
+    metadata["annotations"] = _MAY_BE_MOVED
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 

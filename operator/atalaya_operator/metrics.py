@@ -10,3 +10,4 @@ RECONCILE_SECONDS = Histogram(
 RECONCILE_ERRORS = Counter("atalaya_operator_reconcile_errors_total", "Looks that ended early, by cause.", ["cause"])
 REQUESTS = Counter("atalaya_operator_requests_total", "Requests to the API server, without watches.", ["verb", "kind"])
 QUEUE_LENGTH = Gauge("atalaya_operator_queue_length", "Models that wait to be looked at, now or later.")
+ADMISSIONS = Counter("atalaya_operator_admissions_total", "Questions to the webhook, by verdict.", ["verdict"])

@@ -2,14 +2,9 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
@@ -26,11 +21,10 @@ from builders_dashboard import (
     a_truth,
     an_assessed_town,
 )
+from dashboard_process import TIMEOUT_MS, dashboard, is_here
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-START_SECONDS = 90
-TIMEOUT_MS = 90_000
 
 
 @pytest.fixture(scope="session")
@@ -58,40 +52,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, metrics_url: str) -> Iterator
     )
     assert done.returncode == 0, done.stderr.decode()
     scene = json.loads(done.stdout)["assessment"]
-    port = free_port()
-    command = [sys.executable, "-m", "atalaya_dashboard", "--port", str(port)]
-    with (home / "dashboard.log").open("w+") as log:
-        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            wait_until_healthy(url, process, home / "dashboard.log")
-            yield Site(url, home, town.id, scene, across.id)
-        finally:
-            process.terminate()
-            process.wait(30)
-        log.seek(0)
-        said = log.read()
-    assert "Traceback" not in said, said
-
-
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Until Streamlit answers."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail(f"the dashboard did not start in {START_SECONDS} s: {log.read_text()}")
+    with dashboard(home, env) as url:
+        yield Site(url, home, town.id, scene, across.id)
 
 
 @pytest.fixture(scope="session")
@@ -124,9 +86,3 @@ def page(browser: Browser, site: Site) -> Iterator[Page]:
     yield opened
     context.close()
     assert foreign == []
-
-
-def is_here(url: str) -> bool:
-    """Whether an address is on this machine."""
-    parts = urlsplit(url)
-    return parts.scheme in {"data", "blob"} or parts.hostname in {"127.0.0.1", "localhost"}

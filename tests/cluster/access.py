@@ -139,6 +139,8 @@ class Cluster:
 
     def load_image(self, image: Image) -> str:
         """Put an image on the real node, for `imagePullPolicy: Never` or `IfNotPresent`; returns its reference."""
+        if image.archive is None:
+            raise ClusterFault(f"{image.reference} has no archive: push it, or build it with ImageStore.build")
         importing = ["ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io", "images", "import"]
         self.namespace.run([*importing, image.archive])
         return image.reference

@@ -56,7 +56,8 @@ def make_secrets(layout: Layout) -> Secrets:
     authority.create()
     front.create()
     addresses = ["IP:127.0.0.1", f"IP:{NODE_ADDRESS}", f"IP:{API_SERVICE_ADDRESS}", "DNS:localhost"]
-    addresses += [f"DNS:{name}" for name in ("kubernetes", "kubernetes.default", f"kubernetes.default.svc.{DOMAIN}")]
+    service = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{DOMAIN}")
+    addresses += [f"DNS:{name}" for name in service]
     users = {name: authority.issue(name, subject) for name, subject in USERS.items()}
     for name, client in users.items():
         write_kubeconfig(layout.config / f"{name}.kubeconfig", INNER_SERVER, authority.certificate, client)

@@ -1,12 +1,14 @@
 """Builds container images without a registry, from the very Containerfiles that users build.
 
 buildah builds; mmdebstrap makes what stands in for a base image from Debian's packages. An image is kept as an OCI
-archive named by the digest of all that went into it, so a second build of the same is no work.
+archive named by the digest of all that went into it, so a second build of the same is no work; a large one that is only
+pushed to a registry stays in buildah's own storage, which keeps a layer once for all images that share it.
 """
 
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -25,26 +27,27 @@ _VOLUMES = ("/etc/ssl/certs:/etc/ssl/certs:ro", "/usr/share/ca-certificates:/usr
 
 @dataclass(frozen=True)
 class Image:
-    """An image in an archive, ready to be loaded into a cluster or pushed to its registry."""
+    """An image that can be pushed to a cluster's registry, and where it is in an archive loaded onto its node."""
 
     reference: str
-    archive: Path
+    archive: Path | None = None
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an image is built from. `context` defaults to the Containerfile's folder."""
+    """What an image is built from: a Containerfile, or one `target` of it, and what it copies from `context`."""
 
     reference: str
     containerfile: Path
     context: Path
     build_args: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
 
     def digest(self) -> str:
-        digest = hashlib.sha256(self.reference.encode())
+        digest = hashlib.sha256(f"{self.reference}{self.target}".encode())
         for name, value in sorted(self.build_args.items()):
             digest.update(f"{name}={value}\0".encode())
-        for file in (self.containerfile, *_context_files(self.context)):
+        for file in (self.containerfile, *_context_files(self.context, copied(self.containerfile))):
             digest.update(f"{file.name}\0{_mode(file)}\0".encode())
             digest.update(file.readlink().as_posix().encode() if file.is_symlink() else file.read_bytes())
         return digest.hexdigest()[:12]
@@ -66,6 +69,17 @@ class ImageStore:
                 self._build(recipe)
                 self._export(recipe.reference, archive)
         return Image(recipe.reference, archive)
+
+    def build_to_push(self, recipe: Recipe) -> Image:
+        """The same without an archive, for a large image that is pushed to a registry."""
+        stamp = self._folder / f"{_file_name(recipe.reference)}-{recipe.digest()}.built"
+        with self._one_at_a_time():
+            if not stamp.is_file() or not self._is_stored(stamp.read_text()):
+                self._build(recipe)
+                stamp.write_text(_run(["buildah", *self._storage, "images", "--quiet", recipe.reference]).strip())
+            else:
+                _run(["buildah", *self._storage, "tag", stamp.read_text(), recipe.reference])
+        return Image(recipe.reference)
 
     def base(
         self, reference: str = PYTHON_BASE, packages: Iterable[str] = PYTHON_BASE_PACKAGES, suite: str = "bookworm"
@@ -112,10 +126,15 @@ class ImageStore:
         return self.build(Recipe(reference, CONTAINERFILES / f"{name}.Containerfile", context))
 
     def _build(self, recipe: Recipe) -> None:
-        command = ["buildah", *self._storage, "bud", "--quiet", "--isolation", "chroot", "--tag", recipe.reference]
+        command = ["buildah", *self._storage, "bud", "--quiet", "--layers", "--isolation", "chroot"]
+        command += ["--tag", recipe.reference, *([f"--target={recipe.target}"] if recipe.target else [])]
         command += [f"--volume={volume}" for volume in _VOLUMES if Path(volume.split(":")[0]).is_dir()]
         command += [f"--build-arg={name}={value}" for name, value in recipe.build_args.items()]
         _run([*command, "--file", str(recipe.containerfile), str(recipe.context)])
+
+    def _is_stored(self, identity: str) -> bool:
+        command = ["buildah", *self._storage, "inspect", "--type", "image", "--format", "{{.FromImageID}}", identity]
+        return bool(identity) and subprocess.run(command, check=False, capture_output=True).returncode == 0
 
     def _export(self, reference: str, archive: Path) -> None:
         unfinished = archive.with_suffix(".part")
@@ -143,14 +162,23 @@ class _Lock:
         self._file.close()
 
 
-def _context_files(context: Path) -> list[Path]:
-    """What a build may read: in a checkout what git would keep, elsewhere every file."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+def copied(containerfile: Path) -> tuple[str, ...]:
+    """What a Containerfile copies from its context, as it names it."""
+    told = re.findall(r"^(?:COPY|ADD) (?!.*--from=)(.+)$", containerfile.read_text(), flags=re.MULTILINE)
+    named = [[word for word in line.split() if not word.startswith("--")][:-1] for line in told]
+    return tuple(sorted({source for sources in named for source in sources}))
+
+
+def _context_files(context: Path, sources: tuple[str, ...]) -> list[Path]:
+    """What a build reads of its sources: in a checkout what git would keep, elsewhere every file."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *sources]
     listed = subprocess.run(command, cwd=context, check=False, capture_output=True, text=True)
     if listed.returncode == 0 and listed.stdout:
         names = sorted({name for name in listed.stdout.split("\0") if name})
         return [context / name for name in names if (context / name).is_file()]
-    return sorted(file for file in context.rglob("*") if file.is_file())
+    named = [context / source for source in sources]
+    found = [file for one in named for file in (one, *one.rglob("*")) if file.is_file()]
+    return sorted(found)
 
 
 def _mode(file: Path) -> int:
@@ -174,9 +202,10 @@ def _file_name(reference: str) -> str:
     return reference.replace("/", "_").replace(":", "_")
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str]) -> str:
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, env={**os.environ, "BUILDAH_ISOLATION": "chroot"}
     )
     if done.returncode != 0:
         raise ClusterFault(f"`{' '.join(command)[:300]}` failed: {done.stderr.strip()[-2000:]}")
+    return done.stdout

@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
+from atalaya_dashboard.metrics import ModelKey, Window
+from atalaya_dashboard.prometheus import PrometheusWatch
 from atalaya_serving.tfs import messages as tf
 from atalaya_serving.tfs.tensors import to_proto
+from builders_engines import three_engines
 from builders_faces import grpc_address, rest, running_ovms, running_tfs, until
 from builders_serving import fake_version, free_port
 
@@ -26,13 +29,17 @@ CALLS = 20
 
 @contextmanager
 def prometheus(folder: Path, targets: dict[str, tuple[int, str]]) -> Iterator[str]:
-    """Prometheus over `targets`, a port and a path by job; gives its address."""
+    """Prometheus over `targets`, a port and a path by job, which is the namespace too; gives its address."""
     program = shutil.which("prometheus")
     if program is None and os.environ.get("CI") != "true":
         pytest.skip("prometheus is not installed: tests/system-packages.sh does that")
     assert program is not None, "prometheus is not installed"
     scrapes = [
-        {"job_name": job, "metrics_path": path, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+        {
+            "job_name": job,
+            "metrics_path": path,
+            "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": {"namespace": job}}],
+        }
         for job, (port, path) in targets.items()
     ]
     config = folder / "prometheus.yml"
@@ -112,3 +119,35 @@ def test_prometheus_reads_the_original_s_names_and_labels(tmp_path: Path) -> Non
     assert kinds["ovms_requests_success"] == kinds[":tensorflow:serving:request_count"] == "counter"
     assert kinds["ovms_request_time_us"] == kinds[":tensorflow:serving:request_latency"] == "histogram"
     assert kinds["ovms_streams"] == "gauge"
+
+
+def test_the_dashboard_shows_all_three_engines_from_prometheus(tmp_path: Path) -> None:
+    with three_engines(tmp_path) as engines:
+        targets = {name: (one.port, one.metrics_path) for name, one in engines.items()}
+        for one in engines.values():
+            one.call()  # a rate needs two readings: the first request of a kind makes its series
+            one.fail(1)
+        with prometheus(tmp_path, targets) as address:
+            until(lambda: value(address, "count(up == 1)") == 3, 60)
+            watch = PrometheusWatch(address)
+
+            def shown() -> dict[ModelKey, Window]:
+                watch.ask_once()
+                source = watch.source()
+                assert source.error == ""
+                return {key: now.window for key in source.models() if (now := source.lately(key, 60.0))}
+
+            until(lambda: value(address, "count_over_time(:tensorflow:serving:request_count[1m])") >= 2, 30)
+            for one in engines.values():
+                one.call(20)
+                one.fail(5)
+                one.probe(9)
+            until(lambda: len(found := shown()) == 3 and all(one.errors for one in found.values()), 60)
+            found = shown()
+            with engines["openvino"].queueing(5), engines["atalaya"].queueing(6):
+                until(lambda: [one.queue_depth for one in shown().values()] == [4, 3, None], 60)
+    assert [str(key) for key in found] == ["atalaya/m v3", "openvino/m v3", "tensorflow/m"]
+    for one in found.values():
+        assert 0.01 < one.p50 <= one.p95 <= one.p99 < 60
+        share = one.errors_per_second / one.requests_per_second
+        assert share == pytest.approx(5 / 25, abs=0.08), "probes are no requests"

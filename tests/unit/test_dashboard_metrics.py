@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 
 from atalaya_dashboard.errors import MetricsUnreadable
-from atalaya_dashboard.metrics import (
-    ModelKey,
-    increase,
-    lately,
-    parse,
-    quantile,
-    window,
-    windows,
-)
+from atalaya_dashboard.exposition import parse
+from atalaya_dashboard.metrics import ModelKey, increase, lately, quantile, window, windows
 from builders_dashboard import FakeServer
 
 KEY = ModelKey("haiti-damage", "1")
@@ -45,7 +38,7 @@ def test_quantiles_of_a_real_histogram_lie_within_the_bucket_of_the_true_ones() 
     seconds = np.random.default_rng(1).lognormal(-4.5, 0.6, 4000)
     for value in seconds:
         server.answer(float(value))
-    found = parse(server.text(), 0.0).models[KEY].buckets["atalaya_request_seconds"]
+    found = parse(server.text(), 0.0).models[KEY].buckets
     bounds = [0.0, *sorted(found)]
     for q in (0.5, 0.95, 0.99):
         true = float(np.quantile(seconds, q))
@@ -78,7 +71,7 @@ def test_the_protocols_of_a_model_are_added_up() -> None:
     server.answer(0.004, times=2, protocol="rest")
     found = parse(server.text(), 0.0).models[KEY]
     assert found.requests == {"OK": 5.0}
-    assert found.buckets["atalaya_request_seconds"][INF] == 5.0
+    assert found.buckets[INF] == 5.0
 
 
 def test_a_restarted_server_does_not_count_backwards() -> None:

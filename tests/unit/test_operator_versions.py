@@ -38,6 +38,12 @@ def fails(cluster: FakeCluster, message: str) -> None:
     says(cluster, {"phase": "Running", "containerStatuses": [container]})
 
 
+def waits(reason: str, message: str) -> Manifest:
+    """The status of a pod whose container does not start."""
+    waiting = {"reason": reason, "message": message}
+    return {"phase": "Pending", "containerStatuses": [{"name": "fetch", "state": {"waiting": waiting}}]}
+
+
 def says(cluster: FakeCluster, status: Manifest) -> None:
     cluster.objects[POD]["status"] = status
     cluster.edit(*POD, lambda live: None)
@@ -102,7 +108,9 @@ def test_an_answer_becomes_pods_of_that_version_and_stands_in_the_status() -> No
 def test_an_answer_counts_also_in_the_moment_before_the_pod_is_told_to_have_ended() -> None:
     cluster = asked()
     answers(cluster, told(3))
-    cluster.objects[POD]["status"]["phase"] = "Running"
+    told_of_it = cluster.objects[POD]["status"]
+    told_of_it["phase"] = "Running"
+    told_of_it["containerStatuses"].insert(0, {"name": "mesh-proxy", "state": {"running": {}}})
     cluster.settle()
     assert (status(cluster)["reason"], condition(cluster, "VersionsKnown")["status"]) == ("Serving", "True")
 
@@ -192,17 +200,14 @@ def test_a_store_that_cannot_be_asked_at_all_is_told_with_reason_and_next_step(
 @pytest.mark.parametrize(
     ("told_of_it", "words"),
     [
-        pytest.param({"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull",
-                      "message": "a"}}}]}, "gets no image atalaya/serving:0.1.0", id="image"),
-        pytest.param({"phase": "Pending", "containerStatuses": [{"state": {"waiting": {
-                      "reason": "CreateContainerConfigError", "message": 'secret "s" not found'}}}]},
-                     'secret "s" not found', id="secret"),
+        pytest.param(waits("ErrImagePull", "a"), "gets no image atalaya/serving:0.1.0", id="image"),
+        pytest.param(waits("CreateContainerConfigError", 'secret "s" not found'), 'secret "s" not found', id="secret"),
         pytest.param({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
                       "message": "0/3 nodes are available"}]}, "0/3 nodes are available", id="no-node"),
         pytest.param({"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory"},
                      "low on memory", id="evicted"),
-        pytest.param({"phase": "Succeeded", "containerStatuses": [{"state": {"terminated": {"message": "hello"}}}]},
-                     "cannot be read", id="another-image"),
+        pytest.param({"phase": "Succeeded", "containerStatuses": [{"name": "fetch", "state": {"terminated": {
+                      "message": "hello"}}}]}, "cannot be read", id="another-image"),
     ],
 )  # fmt: skip
 def test_a_pod_that_cannot_run_is_told_with_what_the_node_says(told_of_it: Manifest, words: str) -> None:

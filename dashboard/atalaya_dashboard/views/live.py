@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import streamlit as st
 
 from atalaya_dashboard import markup
-from atalaya_dashboard.metrics import Lately, ModelKey, lately
+from atalaya_dashboard.metrics import Lately, ModelKey
 from atalaya_dashboard.views import resources
 
 WINDOW_SECONDS = 60.0
 NO_SERVER = "No server is being watched. Start one with `atalaya up`, which also tells these pages where it is."
+NO_POD = "No pod of a model answers in this cluster; the page Models says why."
 IDLE = "No request in the last minute; latency is since the server started."
 LIVE = "Last minute, measured on the server."
 
@@ -17,11 +18,9 @@ LIVE = "Last minute, measured on the server."
 def latest() -> list[tuple[ModelKey, Lately]]:
     """Every model of every server that answers, over the last minute."""
     found = []
-    for source in resources.collector().sources():
-        if source.error or not source.samples:
-            continue
-        for key in sorted(source.samples[-1].models):
-            now = lately(source.samples, key, WINDOW_SECONDS)
+    for source in resources.watched():
+        for key in () if source.is_silent else source.models():
+            now = source.lately(key, WINDOW_SECONDS)
             if now is not None:
                 found.append((key, now))
     return found
@@ -31,13 +30,13 @@ def latest() -> list[tuple[ModelKey, Lately]]:
 def strip() -> None:
     """Latency, rate, errors and queue of each model over the last minute; or in words, why there is none."""
     st.markdown("##### Live latency")
-    sources = resources.collector().sources()
+    sources = resources.watched()
     if not sources:
-        st.caption(NO_SERVER)
+        st.caption(NO_SERVER if resources.cluster_watch() is None else NO_POD)
         return
     for source in sources:
         if source.error:
-            st.caption(f":material/error: {source.url}: {markup.plain(source.error)}. Is `atalaya up` running?")
+            st.caption(f":material/error: {markup.plain(source.name)}: {markup.plain(source.error)}. {source.advice}")
     found = latest()
     if found:
         st.html(markup.strip(found))

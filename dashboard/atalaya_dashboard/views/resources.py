@@ -5,11 +5,16 @@ import os
 import streamlit as st
 
 from atalaya_dashboard.cells import Cells, cells_of
-from atalaya_dashboard.collector import Collector
+from atalaya_dashboard.cluster_access import KUBECONFIG, is_told_of_a_cluster
+from atalaya_dashboard.cluster_models import ClusterModels
+from atalaya_dashboard.cluster_watch import ClusterWatch
+from atalaya_dashboard.collector import Collector, Target
 from atalaya_dashboard.data import MapData, load_map
 from atalaya_dashboard.jobs import JobBoard
 from atalaya_dashboard.placement import Ring, cell_rings, wrapped
+from atalaya_dashboard.prometheus import PrometheusWatch
 from atalaya_dashboard.settings import Settings
+from atalaya_dashboard.watched import Watched
 from atalaya_serving.store import Assessment, Store, TileState
 
 LIST_SECONDS = 10
@@ -30,7 +35,32 @@ def store() -> Store:
 @st.cache_resource(show_spinner=False)
 def collector() -> Collector:
     """The one thread that asks the servers."""
-    return Collector(settings().metrics_urls).start()
+    addresses, cluster = [Target(url) for url in settings().metrics_urls], cluster_watch()
+    return Collector(lambda: [*addresses, *(cluster.targets() if cluster else ())]).start()
+
+
+@st.cache_resource(show_spinner=False)
+def cluster_watch() -> ClusterWatch | None:
+    """The one thread that asks the cluster; None outside one."""
+    if not is_told_of_a_cluster(os.environ):
+        return None
+    # Pods have addresses inside the cluster only, and need not be asked where a Prometheus is.
+    is_inside = not os.environ.get(KUBECONFIG)
+    with_pods = is_inside and not settings().prometheus_url
+    return ClusterWatch(lambda: ClusterModels.from_env(os.environ), with_pods=with_pods).start()
+
+
+@st.cache_resource(show_spinner=False)
+def prometheus() -> PrometheusWatch | None:
+    """The one thread that asks a Prometheus; None where none is named."""
+    url = settings().prometheus_url
+    return PrometheusWatch(url).start() if url else None
+
+
+def watched() -> list[Watched]:
+    """All that tells of models: the named addresses, the cluster's pods or a Prometheus."""
+    asked = prometheus()
+    return [*collector().sources(), *([asked.source()] if asked else [])]
 
 
 @st.cache_resource(show_spinner=False)

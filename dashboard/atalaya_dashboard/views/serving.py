@@ -6,21 +6,18 @@ import streamlit as st
 
 from atalaya_dashboard import markup
 from atalaya_dashboard.charts import distribution_chart, latency_chart, queue_chart, rate_chart
-from atalaya_dashboard.collector import HISTORY_SECONDS, Source
-from atalaya_dashboard.metrics import (
-    REQUEST_SECONDS,
-    Lately,
-    ModelKey,
-    Sample,
-    Window,
-    lately,
-    since_start,
-    windows,
-)
+from atalaya_dashboard.collector import HISTORY_SECONDS
+from atalaya_dashboard.metrics import Lately, ModelKey, Window
+from atalaya_dashboard.model_words import duration
 from atalaya_dashboard.views import live, resources
+from atalaya_dashboard.watched import Watched
 
 SPANS = {5: "5 minutes", 15: "15 minutes", int(HISTORY_SECONDS / 60): "30 minutes"}
 POINTS = 90
+NAMED = 10
+OUTSIDE = (
+    "The cluster's pods can be asked from inside it only; set ATALAYA_PROMETHEUS_URL to a Prometheus that asks them."
+)
 
 
 def page() -> None:
@@ -34,56 +31,72 @@ def page() -> None:
 
 @st.fragment(run_every=2.0)
 def servers(minutes: int) -> None:
-    """Every server that is watched."""
-    sources = resources.collector().sources()
-    if not sources:
+    """Everything that is watched."""
+    sources = resources.watched()
+    of_the_cluster()
+    if not sources and resources.cluster_watch() is None:
         st.info(live.NO_SERVER, icon=":material/cloud_off:")
         st.markdown(
             "To watch a server that runs elsewhere, start these pages with "
-            "`ATALAYA_METRICS_URLS=http://HOST:8000/metrics` (several with commas)."
+            "`ATALAYA_METRICS_URLS=http://HOST:8000/metrics` (several with commas), or with "
+            "`ATALAYA_PROMETHEUS_URL=http://HOST:9090` where a Prometheus watches them."
         )
     for source in sources:
         server(source, minutes)
 
 
-def server(source: Source, minutes: int) -> None:
-    """One server: what is wrong with it, and each of its models."""
-    if source.error:
-        st.error(
-            f"{source.url}: {markup.plain(source.error)}. Is the server running? `atalaya up` starts one; "
-            "ATALAYA_METRICS_URLS says where these pages look.",
-            icon=":material/error:",
-        )
-    if not source.samples:
-        if not source.error:
-            st.info(f"{source.url}: waiting for the first reading …")
+def of_the_cluster() -> None:
+    """What of the cluster is not shown here, and why."""
+    watch = resources.cluster_watch()
+    if watch is None:
         return
-    latest = source.samples[-1]
-    st.caption(" · ".join([source.url, *(f"{name} {value}" for name, value in sorted(latest.info.items()))]))
-    if not latest.models:
-        st.info("This server has no model loaded; load one, or start it with `atalaya up -f MODEL.yaml`.")
-    since = latest.at - minutes * 60
-    samples = [sample for sample in source.samples if sample.at >= since]
-    for key in sorted(latest.models):
-        now = lately(samples, key, live.WINDOW_SECONDS)
+    state = watch.state()
+    for error in filter(None, (state.error, state.pods_error)):
+        st.error(markup.plain(error), icon=":material/cloud_off:")
+    if not watch.with_pods:
+        if not resources.settings().prometheus_url:
+            st.info(OUTSIDE)
+        return
+    if state.at is None or state.error or state.pods_error:
+        return
+    answering = {(pod.namespace, pod.model) for pod in state.pods}
+    silent = [str(one) for one in state.models if (one.namespace, one.name) not in answering]
+    if silent:
+        more = f" and {len(silent) - NAMED} more" if len(silent) > NAMED else ""
+        st.info(f"No pod answers for {', '.join(silent[:NAMED])}{more}; the page Models says why.")
+    elif not state.models:
+        st.info("The cluster has no InferenceModel yet; the page Models says how to make one.")
+    if left_out := watch.not_asked():
+        st.warning(f"{left_out} more pods are not asked. Set ATALAYA_PROMETHEUS_URL: a Prometheus reads them all.")
+
+
+def server(source: Watched, minutes: int) -> None:
+    """One source: what is wrong with it, and each of its models."""
+    if source.error:
+        st.error(f"{source.name}: {markup.plain(source.error)}. {source.advice}", icon=":material/error:")
+    if source.waiting:
+        st.info(f"{source.name}: {source.waiting}")
+        return
+    st.caption(source.about)
+    for key in source.models():
+        now = source.lately(key, live.WINDOW_SECONDS)
         if now is None:
             st.info(f"{key}: waiting for a second reading …")
         else:
-            model(key, now, samples, f"{source.url}-{key}", max(4.0, minutes * 60 / POINTS))
+            model(source, key, now, minutes)
 
 
-def model(key: ModelKey, now: Lately, samples: Sequence[Sample], name: str, step_seconds: float) -> None:
+def model(source: Watched, key: ModelKey, now: Lately, minutes: int) -> None:
     """One model: the last minute in numbers, and its history, or all there was before."""
+    name = f"{source.name}-{key}"
     with st.container(border=True):
         st.markdown(f"#### {key}" if now.window.ready else f"#### {key} :orange-badge[not ready]")
         numbers(now)
-        history = windows(samples, key, step_seconds)
+        history = source.history(key, minutes * 60, POINTS)
         if any(found.requests for _, found in history):
             charts(history, name)
-        elif now.never_asked:
-            st.caption(f"No request since the server started. {how_to_ask()}")
         else:
-            before(samples[-1], key, name)
+            before(source, key, name)
 
 
 def charts(history: Sequence[tuple[float, Window]], name: str) -> None:
@@ -91,18 +104,25 @@ def charts(history: Sequence[tuple[float, Window]], name: str) -> None:
     left, right = st.columns([0.6, 0.4])
     left.altair_chart(latency_chart(history, height=330), key=f"latency-{name}")
     right.altair_chart(rate_chart(history, height=180), key=f"rate-{name}")
-    right.altair_chart(queue_chart(history, height=135), key=f"queue-{name}")
+    if any(found.queue_depth is not None for _, found in history):
+        right.altair_chart(queue_chart(history, height=135), key=f"queue-{name}")
 
 
-def before(latest: Sample, key: ModelKey, name: str) -> None:
+def before(source: Watched, key: ModelKey, name: str) -> None:
     """Nothing was asked while these pages watched: what the server counted since it started, and how to get history."""
-    whole = since_start(latest, key)
+    whole = source.whole(key)
+    if whole is None:
+        st.caption(f"No request in this time. {how_to_ask()}")
+        return
+    if not whole.window.requests:
+        st.caption(f"No request since the server started. {how_to_ask()}")
+        return
     st.markdown(
-        f"**{whole.requests:,.0f} requests** since the server started, {sum(whole.errors.values()):,.0f} of them not "
-        "answered. How long they took:"
+        f"**{whole.window.requests:,.0f} requests** since the server started, "
+        f"{sum(whole.window.errors.values()):,.0f} of them not answered. How long they took:"
     )
-    buckets = latest.models[key].buckets.get(REQUEST_SECONDS, {})
-    st.altair_chart(distribution_chart(buckets, height=170), key=f"distribution-{name}")
+    if whole.buckets:
+        st.altair_chart(distribution_chart(whole.buckets, height=170), key=f"distribution-{name}")
     st.caption(f"These pages have seen no request in this time. {how_to_ask()}")
 
 
@@ -118,26 +138,27 @@ def how_to_ask() -> str:
 
 
 def numbers(latest: Lately) -> None:
-    """The last minute."""
+    """The last minute. What the server does not tell is named, not shown as nothing."""
     now = latest.window
-    columns = st.columns(8)
-    shown = (
-        ("p50", markup.milliseconds(now.p50)),
-        ("p95", markup.milliseconds(now.p95)),
-        ("p99", markup.milliseconds(now.p99)),
-        ("requests/s", f"{now.requests_per_second:,.1f}"),
-        ("images/s", f"{now.images_per_second:,.1f}"),
-        ("errors/s", f"{now.errors_per_second:,.1f}"),
-        ("in queue", f"{now.queue_depth:,.0f}"),
-        ("in flight", f"{now.in_flight:,.0f}"),
-    )
-    for column, (name, value) in zip(columns, shown, strict=True):
-        column.metric(name, value)
+    shown = {
+        "p50": markup.milliseconds(now.p50),
+        "p95": markup.milliseconds(now.p95),
+        "p99": markup.milliseconds(now.p99),
+        "requests/s": f"{now.requests_per_second:,.1f}",
+        "images/s": None if now.images_per_second is None else f"{now.images_per_second:,.1f}",
+        "errors/s": f"{now.errors_per_second:,.1f}",
+        "in queue": None if now.queue_depth is None else f"{now.queue_depth:,.0f}",
+        "in flight": None if now.in_flight is None else f"{now.in_flight:,.0f}",
+    }
+    for column, (name, value) in zip(st.columns(len(shown)), shown.items(), strict=True):
+        column.metric(name, markup.UNTOLD if value is None else value)
+    if untold := [name for name, value in shown.items() if value is None]:
+        st.caption(f"Not told by {now.server}: {', '.join(untold)}.")
     if latest.idle and not latest.never_asked:
         st.caption(live.IDLE)
     elif now.errors:
         told = ", ".join(f"{code} {count:,.0f}" for code, count in sorted(now.errors.items()))
-        st.warning(f"Not answered in the last minute: {told}", icon=":material/warning:")
+        st.warning(f"Not answered in the last {duration(now.seconds)}: {told}", icon=":material/warning:")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from atalaya_operator.engines.batching import FILE, batching_parameters
 from atalaya_operator.names import CONFIG_FOLDER
 from atalaya_spec.inference_model import Spec
 from atalaya_spec.server_versions import PROTOCOLS, backend_of
+from atalaya_spec.signals import ATALAYA
 
 _PORTS = (9000, 8000)
 _USER_ID = 65532
@@ -31,7 +32,7 @@ class Atalaya:
         spec, newest = request.spec, request.versions[-1]
         version = spec.engine_version or request.platform.atalaya_version
         return Server(
-            image=spec.image or f"{request.platform.atalaya_repository}:{version}",
+            image=spec.image or f"{request.platform.atalaya_repository}:{version}{_variant(spec)}",
             args=tuple(_arguments(request)),
             grpc_port=_PORTS[0],
             rest_port=_PORTS[1],
@@ -44,12 +45,17 @@ class Atalaya:
         )
 
     def signal(self, signal: str, labels: Mapping[str, str]) -> str:
-        chosen = selector(model=labels["model"], namespace=labels["namespace"])
+        chosen = selector(**{ATALAYA.model_label: labels["model"], "namespace": labels["namespace"]})
         return {
-            "concurrency": total(f"atalaya_requests_in_flight{chosen}"),
-            "queue": total(f"atalaya_queue_depth{chosen}"),
-            "latencyP95": p95(f"atalaya_request_seconds_bucket{chosen}", "* 1000"),
+            "concurrency": total(f"{ATALAYA.in_flight}{chosen}"),
+            "queue": total(f"{ATALAYA.queue}{chosen}"),
+            "latencyP95": p95(f"{ATALAYA.latency}_bucket{chosen}", "* 1000"),
         }[signal]
+
+
+def _variant(spec: Spec) -> str:
+    """TensorFlow is several times as large as all the rest, and so has an image of its own."""
+    return "-tensorflow" if backend_of(spec.engine, spec.backend) == "tensorflow" else ""
 
 
 def _arguments(request: Request) -> list[str]:

@@ -10,6 +10,7 @@ from atalaya_spec import ovms
 from atalaya_spec.inference_model import Batching, Spec
 from atalaya_spec.model_server import ModelServer
 from atalaya_spec.server_versions import CPU, INTEL_NPU
+from atalaya_spec.signals import OPENVINO
 
 _OWN_USER_ID = 5000
 
@@ -42,12 +43,12 @@ class OpenVino:
         )
 
     def signal(self, signal: str, labels: Mapping[str, str]) -> str:
-        chosen = selector(name=labels["model"], namespace=labels["namespace"])
-        running = f"ovms_current_requests{chosen}"
+        chosen = selector(**{OPENVINO.model_label: labels["model"], "namespace": labels["namespace"]})
+        running = f"{OPENVINO.in_flight}{chosen}"
         return {
             "concurrency": total(running),
-            "queue": total(f"clamp_min({running} - ovms_streams{chosen}, 0)"),
-            "latencyP95": p95(f"ovms_request_time_us_bucket{chosen}", "/ 1000"),
+            "queue": total(f"clamp_min({running} - {OPENVINO.capacity}{chosen}, 0)"),
+            "latencyP95": p95(f"{OPENVINO.latency}_bucket{chosen}", "/ 1000"),
         }[signal]
 
 

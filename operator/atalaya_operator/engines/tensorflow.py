@@ -10,6 +10,7 @@ from atalaya_spec import tfs
 from atalaya_spec.inference_model import Spec
 from atalaya_spec.model_server import ModelServer
 from atalaya_spec.server_versions import CPU
+from atalaya_spec.signals import TENSORFLOW
 
 _USER_ID = 65532  # its image sets no user, which is root
 _LOAD_RETRIES, _RETRY_MICROS = 2, 1_000_000  # by default it tries a broken model for five minutes
@@ -48,8 +49,8 @@ class TensorFlow:
         )
 
     def signal(self, signal: str, labels: Mapping[str, str]) -> str:
-        chosen = selector(model_name=labels["model"], namespace=labels["namespace"])
-        latency = ":tensorflow:serving:request_latency"
+        chosen = selector(**{TENSORFLOW.model_label: labels["model"], "namespace": labels["namespace"]})
+        latency = TENSORFLOW.latency
         return {
             # It counts no calls in flight; by Little's law they are the seconds spent on calls in each second.
             "concurrency": total(f"rate({latency}_sum{chosen}[1m]) / 1000000"),

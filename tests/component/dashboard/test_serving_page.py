@@ -79,7 +79,7 @@ def test_several_busy_models_take_few_lines_beside_the_map(run: Run, tmp_path: P
     told = words(at)
     assert told.count('class="at-lines"') == 2
     assert '<div class="at-strip">' not in told
-    assert "No request yet:" in told
+    assert "No request lately:" in told
     order = [str(getattr(element, "value", "")) for element in at.main]
     panel, live = (next(i for i, text in enumerate(order) if part in text) for part in ("Click a cell", "Live latency"))
     assert panel < live, "what was clicked is above the fold"

@@ -1,0 +1,362 @@
+"""The product on a real cluster as its users have it: Helm installs it, models serve on the node, Helm takes it out.
+
+The tests of this file share one release and go on from each other, as days in its life.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from atalaya_operator.kinds import OWNED
+from cluster import product_images as images
+from cluster.access import Cluster
+from cluster.audit import granted, used_by
+from cluster.chart import NAMESPACE, RESTRICTED, Release
+from cluster.errors import ClusterFault
+from cluster.foreign_crds import install_foreign_crds
+from cluster.map_picture import picture_of_the_map
+from cluster.release_parts import (
+    MODELS,
+    PORTS,
+    REPOSITORY,
+    Served,
+    calling_pod,
+    claim,
+    golden,
+    plural,
+    pods,
+    stray,
+    volume,
+)
+
+CALLER = (Path(__file__).parent / "call_model.py").read_text()
+WATCHER = (Path(__file__).parent / "watch_models.py").read_text()
+LOADER = (Path(__file__).parent / "load_model.py").read_text()
+SCENE_TILES = 8
+READY_SECONDS = 240
+CLOSE = 0.02  # what another library or processor may change of a probability
+CRD = "inferencemodels.serving.atalaya.dev"
+
+
+@pytest.fixture(scope="module")
+def release(cluster: Cluster) -> Iterator[Release]:
+    every = (images.OPERATOR, images.SERVING, images.DASHBOARD, images.OVMS_FACE, images.TFS_FACE)
+    images.push(cluster, *every)
+    cluster.kubectl("delete", f"crd/{CRD}", "--ignore-not-found")  # whichever test put it there, Helm brings it
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    cluster.kubectl("label", "namespace", NAMESPACE, *(f"{key}={value}" for key, value in RESTRICTED.items()))
+    installed = Release(cluster)
+    yield installed
+    installed.uninstall()
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def place(cluster: Cluster, release: Release) -> Iterator[str]:
+    """A namespace with restricted pods and a claim to the shipped models."""
+    name = "disaster-response"
+    shared = cluster.layout.run / "models"
+    shutil.copytree(REPOSITORY, shared, dirs_exist_ok=True)
+    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("label", "namespace", name, *(f"{key}={value}" for key, value in RESTRICTED.items()))
+    cluster.apply(volume(shared, name))
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.kubectl("delete", "persistentvolume/models", "--wait=false")
+
+
+def refusal(cluster: Cluster, place: str, manifest: dict[str, Any]) -> str:
+    """What kubectl says on standard error to an apply that keeps nothing."""
+    apply = ("apply", "--server-side", "--dry-run=server", "--namespace", place, "--filename=-")
+    return cluster.try_kubectl(*apply, stdin=json.dumps(manifest)).stderr
+
+
+# --- installed -------------------------------------------------------------------------------------------------------
+
+
+def test_helm_installs_all_of_it_and_tells_the_next_step(cluster: Cluster, release: Release) -> None:
+    told = release.install(faces__enabled="true", images__pullPolicy="Always")
+    assert "kubectl apply -f -" in told
+    assert "kubectl port-forward -n atalaya-system service/atalaya-dashboard" in told
+    cluster.wait(f"crd/{CRD}", "condition=Established")
+    for deployment in ("atalaya-operator", "atalaya-dashboard"):
+        assert cluster.get(f"deployment/{deployment}", NAMESPACE)["status"]["readyReplicas"] == 1
+
+
+def test_helm_test_is_green(release: Release) -> None:
+    told = release.test()
+    assert "Phase:          Succeeded" in told
+
+
+def test_values_that_there_are_not_are_refused(release: Release) -> None:
+    with pytest.raises(ClusterFault, match="webhok"):
+        release.upgrade(webhok__enabled="false")
+
+
+# --- asked before it is stored ---------------------------------------------------------------------------------------
+
+
+def test_what_the_cluster_cannot_do_is_refused_when_it_is_applied(
+    cluster: Cluster, release: Release, place: str
+) -> None:
+    scaled = MODELS[0].manifest(scaling={"max": 2, "concurrency": 4})
+
+    def ask() -> None:
+        told = refusal(cluster, place, scaled)
+        if "it takes Prometheus, and the operator was not told where it is" not in told:
+            raise ClusterFault(f"the API server does not trust the webhook yet: {told}")
+
+    cluster.until("the webhook refuses", ask)
+
+
+def test_a_claim_that_is_not_there_is_warned_of_and_not_refused(cluster: Cluster, release: Release, place: str) -> None:
+    told = refusal(cluster, place, MODELS[0].manifest())
+    assert "Warning: spec.model.uri: there is no PersistentVolumeClaim models" in told
+    assert "denied" not in told
+    cluster.apply(claim(), namespace=place)
+    cluster.wait("pvc/models", "jsonpath={.status.phase}=Bound", place)
+    assert "Warning" not in refusal(cluster, place, MODELS[0].manifest())
+
+
+# --- serving ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_of_each_engine_becomes_ready(cluster: Cluster, release: Release, place: str) -> None:
+    cluster.apply(*(one.manifest() for one in MODELS), namespace=place)
+    for one in MODELS:
+        cluster.wait(f"im/{one.name}", "condition=Ready", place, timeout_seconds=READY_SECONDS)
+    rows = {row.split()[0]: row.split()[1:6] for row in cluster.kubectl("get", "im", "-n", place).splitlines()[1:]}
+    assert rows == {one.name: [one.engine, "cpu", "1", "1/1", "Serving"] for one in MODELS}
+
+
+def test_the_pods_of_the_originals_run_as_they_were_written_with_only_the_image_another(
+    cluster: Cluster, release: Release, place: str
+) -> None:
+    for one, image in ((MODELS[1], images.OVMS_FACE), (MODELS[2], images.TFS_FACE)):
+        [found] = pods(cluster, place, one.name)
+        server = next(part for part in found["spec"]["containers"] if part["name"] == "server")
+        assert server["image"] == image.reference
+        assert "command" not in server
+        assert "env" not in server
+        logs = cluster.kubectl("logs", found["metadata"]["name"], "-c", "server", "-n", place)
+        assert "unknown argument" not in logs
+        assert "unmatched arguments" not in logs
+
+
+@pytest.mark.parametrize("one", MODELS, ids=lambda one: one.name)
+def test_a_kserve_client_outside_gets_the_golden_answers(
+    cluster: Cluster, release: Release, place: str, one: Served
+) -> None:
+    from tritonclient.grpc import InferenceServerClient, InferInput
+
+    tiles, expected = golden(one.folder)
+    with (
+        cluster.port_forward(f"service/{one.name}", PORTS["v2"], place) as port,
+        InferenceServerClient(f"127.0.0.1:{port}") as client,
+    ):
+        given = InferInput("tiles", list(tiles.shape), "UINT8")
+        given.set_data_from_numpy(tiles)
+        answered = client.infer(one.name, [given], client_timeout=30).as_numpy("probability")
+    assert np.abs(answered - expected).max() < CLOSE
+
+
+@pytest.mark.parametrize("one", MODELS, ids=lambda one: one.name)
+def test_a_tensorflow_serving_client_outside_gets_the_golden_answers(
+    cluster: Cluster, release: Release, place: str, one: Served
+) -> None:
+    import grpc
+
+    from builders_tfs import Stubs
+
+    tiles, expected = golden(one.folder)
+    with (
+        cluster.port_forward(f"service/{one.name}", PORTS["tfs"], place) as port,
+        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        answered = Stubs(channel).outputs(one.name, tiles=tiles)["probability"]
+    assert np.abs(answered - expected).max() < CLOSE
+
+
+@pytest.mark.parametrize("protocol", PORTS)
+def test_a_pod_gets_them_by_the_services_name(cluster: Cluster, release: Release, place: str, protocol: str) -> None:
+    for one in MODELS:
+        name = f"calls-{one.name}-{protocol}"
+        address, file = f"{one.name}.{place}:{PORTS[protocol]}", f"/models/{one.folder}/1/golden.npz"
+        script = (CALLER, protocol, address, one.name, file)
+        cluster.apply(calling_pod(name, script), namespace=place)
+    for one in MODELS:
+        name = f"calls-{one.name}-{protocol}"
+        cluster.until("it has called", lambda name=name: ended(cluster, place, name))
+        told = cluster.kubectl("logs", name, "--namespace", place)
+        assert float(told.splitlines()[-1]) < CLOSE, told
+
+
+def ended(cluster: Cluster, place: str, name: str) -> None:
+    phase = cluster.get(f"pod/{name}", place)["status"]["phase"]
+    if phase not in ("Succeeded", "Failed"):
+        raise ClusterFault(f"pod {name} is {phase}")
+
+
+def test_the_dashboard_sees_the_clusters_models_and_their_latency_and_may_do_no_more(
+    cluster: Cluster, release: Release, place: str
+) -> None:
+    told = json.loads(in_the_dashboard(cluster, "-c", WATCHER))
+    assert set(told["errors"]) == {""}
+    assert {tuple(one) for one in told["models"]} == {(one.name, "READY", "Serving") for one in MODELS}
+    assert set(told["live"]) == {one.name for one in MODELS}, "each of the three engines"
+    for one in told["live"].values():
+        assert one["requests"] > 0, told
+        assert 0 < one["p95"] < 60, told
+    assert {one["server"] for one in told["live"].values() if one["queue"] is None} == {"TensorFlow Serving"}
+    used = used_by(cluster, NAMESPACE, "atalaya-dashboard")
+    assert used.denied == set()
+    assert used.allowed == granted(cluster.get("clusterrole/atalaya-dashboard")["rules"])
+
+
+def test_a_scene_is_assessed_by_the_model_in_the_cluster_and_its_map_is_drawn(
+    cluster: Cluster, release: Release, place: str
+) -> None:
+    draw = "from pathlib import Path; from atalaya_serving.synthetic.scene import make_scene; "
+    draw += f"print(make_scene(Path('/var/lib/atalaya'), 7, {SCENE_TILES * 128}).path)"
+    scene = in_the_dashboard(cluster, "-c", draw).strip()
+    ours = ("--model", MODELS[0].name, "--endpoint", f"{MODELS[0].name}.{place}:9000")
+    told = json.loads(in_the_dashboard(cluster, "-m", "atalaya", "assess", scene, *ours, "--json"))
+    with cluster.port_forward("service/atalaya-dashboard", 8501, NAMESPACE) as port:
+        picture = picture_of_the_map(f"http://127.0.0.1:{port}/?assessment={told['assessment']}")
+    colours = len(np.unique(picture.reshape(-1, 3), axis=0))
+    assert colours > 20, "a map that is not drawn is one grey"
+
+
+def in_the_dashboard(cluster: Cluster, *arguments: str) -> str:
+    inside = ("exec", "deployment/atalaya-dashboard", "--namespace", NAMESPACE, "--")
+    return cluster.kubectl(*inside, "/opt/atalaya/bin/python", *arguments)
+
+
+def test_the_autoscaler_grows_a_model_under_load_and_shrinks_it_after(
+    cluster: Cluster, release: Release, place: str
+) -> None:
+    model = Served("loaded", "atalaya", "haiti-damage").manifest(
+        resources={"requests": {"cpu": "50m"}}, scaling={"min": 1, "max": 2, "cpu": "60%"}
+    )
+    cluster.apply(model, namespace=place)
+    cluster.wait("im/loaded", "condition=Ready", place, timeout_seconds=READY_SECONDS)
+    script = (LOADER, f"loaded.{place}:9000", "loaded", "/models/haiti-damage/1/golden.npz", "300")
+    cluster.apply(calling_pod("load", script), namespace=place)
+    cluster.wait("im/loaded", "jsonpath={.status.ready}=2/2", place, timeout_seconds=180)
+    cluster.kubectl("delete", "pod/load", "--namespace", place, "--wait=false")
+    cluster.wait("im/loaded", "jsonpath={.status.ready}=1/1", place, timeout_seconds=180)
+    cluster.kubectl("delete", "im/loaded", "--namespace", place)
+
+
+# --- upgraded --------------------------------------------------------------------------------------------------------
+
+
+def test_an_upgrade_of_the_operator_restarts_no_model(cluster: Cluster, release: Release, place: str) -> None:
+    before = {one["metadata"]["uid"] for model in MODELS for one in pods(cluster, place, model.name)}
+    release.upgrade(operator__workers="2", prometheus__url="http://prometheus.monitoring:9090")
+    cluster.wait("deployment/atalaya-operator", "condition=Available", NAMESPACE)
+    for one in MODELS:
+        cluster.wait(f"im/{one.name}", "condition=Ready", place)
+    assert {one["metadata"]["uid"] for model in MODELS for one in pods(cluster, place, model.name)} == before
+    release.test()
+
+
+def test_every_verb_that_the_operator_is_granted_is_used_and_none_is_denied(
+    cluster: Cluster, release: Release, place: str
+) -> None:
+    install_foreign_crds(cluster)
+    requests = {"requests": {"cpu": "10m"}}
+    by_load = Served("by-load", "atalaya", "haiti-damage").manifest(scaling={"max": 2, "concurrency": 4})
+    by_cpu = Served("by-cpu", "tensorflow", "haiti-damage-tf").manifest(
+        scaling={"max": 2, "cpu": "70%"}, resources=requests, batching={"maxSize": 8}
+    )
+    cluster.until("KEDA's definition is known", lambda: applied(cluster, place, by_load))
+    cluster.apply(by_cpu, namespace=place)
+    asked = Served("asks", "atalaya", "haiti-damage").manifest(model={"uri": "pvc://models/haiti-damage"}, replicas=0)
+    cluster.apply(asked, namespace=place)
+    cluster.wait("im/asks", "jsonpath={.status.version}=1", place, timeout_seconds=READY_SECONDS)
+    cluster.apply(Served("asks", "atalaya", "haiti-damage").manifest(replicas=0), namespace=place)  # asks no more
+    for name, kind in (("by-load", "scaledobject"), ("by-load", "podmonitor"), ("by-cpu", "hpa"), ("by-cpu", "pdb")):
+        cluster.until(f"{name} has its {kind}", lambda name=name, kind=kind: has(cluster, place, name, kind))
+    be_explained(cluster, place)
+    owner = cluster.get("im/by-cpu", place)["metadata"]["uid"]
+    strays = [stray(kind.api_version, kind.name, owner) for kind in OWNED]
+    cluster.apply(*strays, namespace=place)
+    for one in strays:
+        cluster.wait(f"{plural(one['kind'])}/stray", "delete", place)
+    rules = cluster.get("clusterrole/atalaya-operator")["rules"]
+
+    def compare() -> None:
+        used = used_by(cluster, NAMESPACE, "atalaya-operator")
+        assert used.denied == set()
+        if used.allowed != granted(rules):
+            unused, unknown = granted(rules) - used.allowed, used.allowed - granted(rules)
+            raise ClusterFault(f"granted and not used: {sorted(unused)}; used and not granted: {sorted(unknown)}")
+
+    cluster.until("all that is granted was used", compare, timeout_seconds=30)
+
+
+def be_explained(cluster: Cluster, place: str) -> None:
+    """Faults for which the operator reads logs, events and quotas."""
+    absent = {"uri": "pvc://models/haiti-damage", "versions": {"specific": [9]}}
+    cluster.apply(Served("crashes", "openvino", "").manifest(model=absent), namespace=place)
+    cluster.wait("im/crashes", "jsonpath={.status.conditions[?(@.type=='Ready')].status}=False", place)
+    cluster.until("its pod ends", lambda: has_restarted(cluster, place, "crashes"), timeout_seconds=120)
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": {"hard": {"pods": "1"}}}
+    cluster.apply(quota, namespace=place)
+    cluster.wait("resourcequota/full", "jsonpath={.status.hard.pods}=1", place)
+    cluster.apply(Served("refused", "atalaya", "haiti-damage").manifest(), namespace=place)
+    cluster.wait("im/refused", "jsonpath={.status.reason}=QuotaExceeded", place)
+    cluster.kubectl("delete", "resourcequota/full", "im/refused", "im/crashes", "--namespace", place, "--wait=false")
+
+
+def has_restarted(cluster: Cluster, place: str, model: str) -> None:
+    statuses = [status for one in pods(cluster, place, model) for status in one["status"].get("containerStatuses", ())]
+    if not any(status["restartCount"] for status in statuses):
+        raise ClusterFault(f"no pod of {model} has restarted: {statuses}")
+
+
+def applied(cluster: Cluster, place: str, manifest: dict[str, Any]) -> None:
+    cluster.apply(manifest, namespace=place)
+
+
+def has(cluster: Cluster, place: str, model: str, kind: str) -> None:
+    chosen = ("--selector", f"serving.atalaya.dev/model={model}")
+    if not cluster.kubectl("get", kind, "--namespace", place, *chosen, "--output=name"):
+        raise ClusterFault(f"{model} has no {kind}")
+
+
+# --- taken out -------------------------------------------------------------------------------------------------------
+
+
+def test_uninstalling_leaves_nothing_but_the_definition_and_models_that_go_on_serving(
+    cluster: Cluster, release: Release, place: str
+) -> None:
+    release.uninstall()
+    kinds = "all,serviceaccounts,networkpolicies,secrets,configmaps,persistentvolumeclaims"
+    whole = "clusterroles,clusterrolebindings,validatingwebhookconfigurations"
+    ours = ("--selector", "app.kubernetes.io/instance=atalaya", "--output=name")
+    assert cluster.kubectl("get", kinds, "--namespace", NAMESPACE, *ours) == ""
+    assert cluster.kubectl("get", whole, *ours) == ""
+    assert cluster.kubectl("get", "secrets", "--namespace", NAMESPACE, "--output=name") == ""
+    for one in MODELS:
+        [found] = pods(cluster, place, one.name)
+        assert all(status["ready"] for status in found["status"]["containerStatuses"])
+
+
+def test_models_can_be_deleted_without_the_operator(cluster: Cluster, release: Release, place: str) -> None:
+    cluster.kubectl("delete", "im", "--all", "--namespace", place, "--timeout=30s")
+    assert cluster.kubectl("get", "im", "--namespace", place, "--output=name") == ""
+    cluster.until("what they had is gone", lambda: nothing_left(cluster, place))
+
+
+def nothing_left(cluster: Cluster, place: str) -> None:
+    chosen = ("--selector", "app.kubernetes.io/part-of=atalaya", "--namespace", place, "--output=name")
+    left = cluster.kubectl("get", "deployments,services,serviceaccounts,networkpolicies,hpa,pdb", *chosen)
+    if left:
+        raise ClusterFault(f"left behind: {left.split()}")
