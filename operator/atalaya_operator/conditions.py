@@ -200,9 +200,12 @@ def _with_device(told: Finding, target: Target | None) -> Finding:
     """With what its device has to do with it."""
     if target is None or target.choice is None:
         return told
-    devices = target.subject.model.spec.devices
-    message = " ".join(filter(None, (told.message, device_words.sentence(target.choice, devices))))
-    return replace(told, message=message, next_step=told.next_step or device_words.next_step(target.choice, devices))
+    choice, devices = target.choice, target.subject.model.spec.devices
+    is_told = bool(choice.lack) and told.why.family in (Family.SCHEDULING, Family.NODE)
+    added = device_words.beside(choice) if is_told else device_words.sentence(choice, devices)
+    step = device_words.next_step(choice, devices)
+    message = " ".join(filter(None, (told.message, added)))
+    return replace(told, message=message, next_step=step if choice.never_fits else told.next_step or step)
 
 
 def _autoscaling(target: Target) -> Condition:

@@ -30,14 +30,18 @@ def preference(choice: Choice, devices: Devices) -> tuple[bool, str, str] | None
 def sentence(choice: Choice, devices: Devices) -> str:
     """For whoever reads why a model is as it is; empty where the device has no part in it."""
     if choice.lack:
-        beside = " It never fits beside the revision before it, which serves." if choice.never_fits else ""
-        return f"It waits for {choice.device}: {choice.lack}.{beside}"
+        return " ".join(filter(None, (f"It waits for {choice.device}: {choice.lack}.", beside(choice))))
     if choice.device == devices[0]:
         return ""
     better = devices[: devices.index(choice.device)]
     back = f" It goes to {choice.returns_to} as soon as that is free." if choice.returns_to else ""
     reason = choice.reason or f"{one_of(better)} could not be had when it was chosen"
     return f"It is on {choice.device}: {reason}.{back}"
+
+
+def beside(choice: Choice) -> str:
+    """That waiting cannot help; empty where it can."""
+    return "It never fits beside the revision before it, which serves." if choice.never_fits else ""
 
 
 def next_step(choice: Choice, devices: Devices) -> str | None:

@@ -88,6 +88,12 @@ def known_versions(live: Manifest | None, model: InferenceModel) -> tuple[Pinned
     return recorded(live, model) or serving
 
 
+def serving_device(live: Manifest | None, model: InferenceModel) -> str | None:
+    """The device on which a model serves in a cluster, as its status tells, where the model still names it."""
+    told = ((live or {}).get("status") or {}).get("device")
+    return str(told) if told in model.spec.devices else None
+
+
 def live_model(seen: Seen, model: InferenceModel) -> Manifest | None:
     """The model as the cluster has it."""
     return seen.get(API_VERSION, KIND, Subject(model).namespace, model.name)

@@ -15,7 +15,7 @@ from cluster.crd import install_crds
 from cluster.errors import ClusterFault
 from cluster.fake_nodes import KWOK_ANNOTATION, FakeNode
 from cluster.layout import NODE_NAME
-from cluster.operator_process import OperatorProcess, running
+from cluster.operator_process import USER, OperatorProcess, running
 from cluster.workloads import container, pod, toleration
 
 I915, CPU = "gpu.intel.com/i915", "cpu"
@@ -106,6 +106,27 @@ def take(cluster: Cluster, namespace: str, resource: str, count: int) -> None:
 
 def nodes_of(cluster: Cluster, namespace: str) -> set[str]:
     return {one["spec"].get("nodeName", "") for one in cluster.get("pods", namespace)["items"]}
+
+
+def watches_of_foreign_pods(cluster: Cluster) -> int:
+    """How often the operator began to look at pods that are not its models', by the API server's own record."""
+    asked = ("labelSelector=%21serving.atalaya.dev%2Fmodel", f'"username":"{USER}"')
+    lines = cluster.layout.audit_log.read_text().splitlines()
+    return sum(all(words in line for words in asked) for line in lines)
+
+
+def test_pods_of_others_are_looked_at_from_the_first_model_on_that_has_a_choice(
+    cluster: Cluster, namespace: str, operator: OperatorProcess
+) -> None:
+    operator.kill()
+    operator.start()
+    before = watches_of_foreign_pods(cluster)
+    apply_model(cluster, namespace, devices=[CPU])
+    serves_on(cluster, namespace, CPU)
+    assert watches_of_foreign_pods(cluster) == before
+    apply_model(cluster, namespace, "chooses")
+    serves_on(cluster, namespace, CPU, "chooses")
+    assert watches_of_foreign_pods(cluster) > before
 
 
 def test_without_a_gpu_it_is_on_cores_and_says_why(cluster: Cluster, namespace: str, operator: OperatorProcess) -> None:

@@ -12,6 +12,7 @@ from atalaya_operator.device_standing import with_device_annotations
 from atalaya_operator.errors import ObjectRefused
 from atalaya_operator.manifests.subject import Subject
 from atalaya_operator.observed import ModelKey, Observed
+from atalaya_operator.plan import serving_device
 from atalaya_operator.revision import Decisions, PinnedVersion
 from atalaya_spec.inference_model import InferenceModel
 from atalaya_spec.model_files import check_object
@@ -339,3 +340,15 @@ def test_what_another_models_pods_hold_or_wait_for_is_not_given_away(is_stuck: b
     given = Allocation(observed, tuple).give(_asked(observed, "n", devices=[XE, CPU]), cluster.now)
     assert given.choice
     assert (given.choice.device, given.choice.reason) == (CPU, told)
+
+
+def test_a_plan_takes_the_device_that_serves_for_the_one_that_can_be_had() -> None:
+    cluster = at_rest()
+    live, named = cluster.objects["InferenceModel", "m"], model(devices=[XE, CPU])
+    read, _ = check_object(named)
+    assert read
+    assert serving_device(live, read) == CPU
+    other, _ = check_object(model(devices=[XE, I915]))
+    assert other
+    assert serving_device(live, other) is None
+    assert serving_device(None, read) is None

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print plans or differences. Raises AtalayaError."""
-    from atalaya_operator.plan import Wanted, in_namespace, known_versions, live_model, plan
+    from atalaya_operator.plan import Wanted, in_namespace, known_versions, live_model, plan, serving_device
     from atalaya_operator.platform import OPTIONAL_KINDS, Platform
     from atalaya_operator.revision import PinnedVersion
     from atalaya_spec.model_files import check_files, problems_of
@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     plans = []
     for model in (in_namespace(one, args.namespace) if args.namespace else one for one in models):
         live = live_model(cluster, model) if cluster else None
-        wanted = Wanted(tuple(map(PinnedVersion, args.version)) or known_versions(live, model), args.device)
+        versions = tuple(map(PinnedVersion, args.version)) or known_versions(live, model)
+        wanted = Wanted(versions, args.device or serving_device(live, model))
         plans.append(plan(model, platform, wanted, (live or {}).get("metadata", {}).get("uid", "")))
     return _compare(plans, cluster, args.json) if cluster else _show(plans, args.json)
 
