@@ -284,9 +284,12 @@ class ModelRepository:
             return None
         missing = model.settings.policy.missing(there)
         if missing:
-            model.reason = f"{folder} lacks the version asked for: {', '.join(map(str, sorted(missing)))}."
+            told = f"{folder} lacks the version asked for: {', '.join(map(str, sorted(missing)))}."
         else:
-            model.reason = "" if there else f"{folder} has no integer version folder; put one there, such as 1/."
+            told = "" if there else f"{folder} has no integer version folder; put one there, such as 1/."
+        if told and not model.ready and told != model.reason:
+            _log.error("no version to serve", extra={"model": model.settings.name, "reason": told})
+        model.reason = told
         return there
 
     def _may_try(self, model: Model, number: int, settled_only: bool, *, retry: bool) -> bool:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from atalaya_dashboard import markup
 from atalaya_dashboard.metrics import Lately, ModelKey
+from atalaya_dashboard.overview import urgency
 from atalaya_dashboard.views import resources
 
 WINDOW_SECONDS = 60.0
@@ -13,6 +14,8 @@ NO_SERVER = "No server is being watched. Start one with `atalaya up`, which also
 NO_POD = "No pod of a model answers in this cluster; the page Models says why."
 IDLE = "No request in the last minute; latency is since the server started."
 LIVE = "Last minute, measured on the server."
+LIVE_OF_PROMETHEUS = "Last two minutes, measured on the server."
+MOST = 6
 
 
 def latest() -> list[tuple[ModelKey, Lately]]:
@@ -39,7 +42,9 @@ def strip() -> None:
             st.caption(f":material/error: {markup.plain(source.name)}: {markup.plain(source.error)}. {source.advice}")
     found = latest()
     if found:
-        st.html(markup.strip(found))
+        st.html(markup.strip(sorted(found, key=lambda one: urgency(*one))[:MOST]))
+        if len(found) > MOST:
+            st.caption(f"{len(found) - MOST} more models are on the page Serving.")
         if words := since(found):
             st.caption(words)
     elif not any(source.error for source in sources):
@@ -51,4 +56,6 @@ def since(found: Sequence[tuple[ModelKey, Lately]]) -> str:
     asked = [now for _, now in found if not now.never_asked]
     if not asked:
         return ""
-    return LIVE if not any(now.idle for now in asked) else IDLE
+    if any(now.idle for now in asked):
+        return IDLE
+    return LIVE_OF_PROMETHEUS if any(now.window.seconds > 2 * WINDOW_SECONDS - 1 for now in asked) else LIVE

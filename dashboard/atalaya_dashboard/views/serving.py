@@ -9,12 +9,14 @@ from atalaya_dashboard.charts import distribution_chart, latency_chart, queue_ch
 from atalaya_dashboard.collector import HISTORY_SECONDS
 from atalaya_dashboard.metrics import Lately, ModelKey, Window
 from atalaya_dashboard.model_words import duration
+from atalaya_dashboard.overview import row, urgency
 from atalaya_dashboard.views import live, resources
 from atalaya_dashboard.watched import Watched
 
 SPANS = {5: "5 minutes", 15: "15 minutes", int(HISTORY_SECONDS / 60): "30 minutes"}
 POINTS = 90
 NAMED = 10
+APART = 6  # more models than these are a list, and one of them in full
 OUTSIDE = (
     "The cluster's pods can be asked from inside it only; set ATALAYA_PROMETHEUS_URL to a Prometheus that asks them."
 )
@@ -41,8 +43,35 @@ def servers(minutes: int) -> None:
             "`ATALAYA_METRICS_URLS=http://HOST:8000/metrics` (several with commas), or with "
             "`ATALAYA_PROMETHEUS_URL=http://HOST:9090` where a Prometheus watches them."
         )
-    for source in sources:
-        server(source, minutes)
+    if sum(len(source.models()) for source in sources) > APART:
+        many(sources, minutes)
+    else:
+        for source in sources:
+            server(source, minutes)
+
+
+def many(sources: Sequence[Watched], minutes: int) -> None:
+    """A list of all models, what needs a look first, and one of them in full."""
+    for source in [one for one in sources if one.error][:NAMED]:
+        failing(source)
+    at = {(key, source.name): source for source in sources for key in source.models()}
+    found = [(where, now) for where, source in at.items() if (now := source.lately(where[0], live.WINDOW_SECONDS))]
+    if not found:
+        st.info("waiting for a second reading …")
+        return
+    ordered = sorted(found, key=lambda one: urgency(one[0][0], one[1]))
+    st.caption(f"{len(ordered)} models: those with errors first, then the busiest")
+    st.dataframe([row(where[0], now) for where, now in ordered], hide_index=True, width="stretch")
+    told = {f"{where[0]}, {where[1]}": (where, now) for where, now in sorted(found, key=lambda one: str(one[0]))}
+    picked = st.selectbox("Look at one model", list(told), key="serving-looked-at")
+    if picked in told:
+        (key, name), now = told[picked]
+        model(at[key, name], key, now, minutes)
+
+
+def failing(source: Watched) -> None:
+    """What is wrong with a source."""
+    st.error(f"{source.name}: {markup.plain(source.error)}. {source.advice}", icon=":material/error:")
 
 
 def of_the_cluster() -> None:
@@ -73,7 +102,7 @@ def of_the_cluster() -> None:
 def server(source: Watched, minutes: int) -> None:
     """One source: what is wrong with it, and each of its models."""
     if source.error:
-        st.error(f"{source.name}: {markup.plain(source.error)}. {source.advice}", icon=":material/error:")
+        failing(source)
     if source.waiting:
         st.info(f"{source.name}: {source.waiting}")
         return

@@ -91,3 +91,31 @@ def after_readings(run: Run, page: str, url: str, **env: str) -> AppTest:
     for _ in range(3):
         resources.collector().collect_once()
     return run(page)
+
+
+def test_many_models_are_a_list_with_what_needs_a_look_first(run: Run, tmp_path: Path) -> None:
+    an_assessed_town(tmp_path, a_town(6, 6))
+    server = FakeServer("model-0")
+    for number in range(9):
+        server.labels = (f"model-{number}", "1")
+        server.answer(0.004, times=number)
+        server.ready.labels(*server.labels).set(1)
+    with server.over_http() as url:
+        run("serving", ATALAYA_METRICS_URLS=url)
+        resources.collector().collect_once()
+        for number in range(9):
+            server.labels = (f"model-{number}", "1")
+            server.answer(0.004, times=10 * number + 1)
+        server.labels = ("model-3", "1")
+        server.answer(0.3, times=2, code="UNAVAILABLE")
+        resources.collector().collect_once()
+        at = run("serving")
+        told = words(run("map"))
+    assert "9 models" in words(at)
+    [table] = at.dataframe
+    assert list(table.value["Model"])[:3] == ["model-3 v1", "model-8 v1", "model-7 v1"]
+    assert len([metric for metric in at.metric if metric.label == "p50"]) == 1, "one in full"
+    at = at.selectbox(key="serving-looked-at").select(f"model-5 v1, {url}").run()
+    assert "#### model-5 v1" in words(at)
+    assert "3 more models are on the page Serving" in told
+    assert "model-3" in told
