@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import psutil
 
-from cluster import lifecycle
+from cluster import lifecycle, product_images
 from cluster.access import Cluster, developer_cluster
 from cluster.binaries import build
 from cluster.errors import ClusterFault
@@ -75,11 +75,15 @@ def _locked(layout: Layout) -> SlotLock:
 
 
 def prepare() -> None:
-    """All that is slow and done once: Go builds, and the base image from Debian's packages."""
+    """All that is slow and done once: Go builds, the base image from Debian's packages, the product's images."""
     built = build()
-    base = ImageStore().base()
+    store = ImageStore()
+    base = store.base()
     print(f"programs: {built.root}")
     print(f"base image for --build-arg BASE=…: {base.reference} in {base.archive}")
+    for image in product_images.ALL:
+        product_images.build(store, image)
+        print(f"image: {image.reference}")
 
 
 COMMANDS: Mapping[str, tuple[Callable[[], None], str]] = {
@@ -87,7 +91,7 @@ COMMANDS: Mapping[str, tuple[Callable[[], None], str]] = {
     "down": (down, "end it, or what a crash left of it"),
     "status": (status, "what runs"),
     "shell": (shell, "print the line that opens a shell inside"),
-    "prepare": (prepare, "build the programs and the base image (once, a quarter of an hour)"),
+    "prepare": (prepare, "build the programs and the images (once, a quarter of an hour)"),
 }
 
 

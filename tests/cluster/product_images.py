@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from atalaya_spec import ovms, tfs
 from cluster.access import Cluster
-from cluster.images import Image, Recipe
+from cluster.images import Image, ImageStore, Recipe
 from cluster.layout import CHECKOUT, IMAGE_HOST
 
 
@@ -37,17 +37,18 @@ TFS_FACE = ProductImage(
     "face",
     {"FACE": f"tensorflow_model_server:{tfs.VERSIONS[-1]}"},
 )
+ALL = (OPERATOR, SERVING, DASHBOARD, OVMS_FACE, TFS_FACE)
 
 
-def build(cluster: Cluster, image: ProductImage) -> Image:
+def build(store: ImageStore, image: ProductImage) -> Image:
     """Build it, or find it built."""
-    arguments = {"BASE": cluster.images.base().reference, **image.build_args}
+    arguments = {"BASE": store.base().reference, **image.build_args}
     reference = f"{IMAGE_HOST}/{image.reference}"
     recipe = Recipe(reference, CHECKOUT / "Containerfile", CHECKOUT, arguments, image.target)
-    return cluster.images.build_to_push(recipe)
+    return store.build_to_push(recipe)
 
 
 def push(cluster: Cluster, *images: ProductImage) -> None:
     """Have nodes find them, under the names that the chart gives them."""
     for image in images:
-        cluster.push_image(build(cluster, image), image.reference)
+        cluster.push_image(build(cluster.images, image), image.reference)

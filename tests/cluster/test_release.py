@@ -34,6 +34,7 @@ from cluster.release_parts import (
     volume,
 )
 
+pytestmark = pytest.mark.timeout(900)  # pushing a gigabyte of images counts to the first test
 CALLER = (Path(__file__).parent / "call_model.py").read_text()
 WATCHER = (Path(__file__).parent / "watch_models.py").read_text()
 LOADER = (Path(__file__).parent / "load_model.py").read_text()
@@ -45,8 +46,7 @@ CRD = "inferencemodels.serving.atalaya.dev"
 
 @pytest.fixture(scope="module")
 def release(cluster: Cluster) -> Iterator[Release]:
-    every = (images.OPERATOR, images.SERVING, images.DASHBOARD, images.OVMS_FACE, images.TFS_FACE)
-    images.push(cluster, *every)
+    images.push(cluster, *images.ALL)
     cluster.kubectl("delete", f"crd/{CRD}", "--ignore-not-found")  # whichever test put it there, Helm brings it
     cluster.kubectl("create", "namespace", NAMESPACE)
     cluster.kubectl("label", "namespace", NAMESPACE, *(f"{key}={value}" for key, value in RESTRICTED.items()))
