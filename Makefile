@@ -9,8 +9,8 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TILES ?= ../shared/data/haiti-tiles.npz
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup system-packages lint unit e2e browser bench bench-load bench-operator bench-thesis format clean
-.PHONY: images cluster cluster-prepare cluster-up cluster-down cluster-shell
+.PHONY: help demo test setup system-packages lint unit conformance e2e browser bench bench-load bench-operator bench-thesis format clean
+.PHONY: peers images cluster cluster-prepare cluster-up cluster-down cluster-shell
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -18,7 +18,7 @@ help: ## Show this list
 demo: $(VENV)/.runtime ## Assess a synthetic town, show its map and serve until ctrl-C (no network, no account)
 	$(BIN)/atalaya demo $(DEMO_FLAGS)
 
-test: setup system-packages lint unit e2e browser cluster ## Set everything up and run all tests
+test: setup system-packages lint unit conformance e2e browser cluster ## Set everything up and run all tests
 
 setup: $(VENV)/.dev ## The whole development environment, in .venv
 
@@ -54,6 +54,18 @@ format: setup ## Let ruff mend what it can
 unit: setup ## Tests without a browser: unit, component, contract
 	$(BIN)/pytest tests/unit tests/component tests/contract
 
+# Other servers, each in an environment of its own: their protobuf stubs and ours cannot share a process.
+.venvs/%/.ready: requirements/bench-%.txt | $(VENV)/.dev
+	@echo "Setting up $* in .venvs/$* (up to a minute, once)"
+	@rm -rf .venvs/$* && $(PYTHON) -m venv .venvs/$*
+	@$(BIN)/uv pip install --quiet --python .venvs/$*/bin/python --require-hashes -r $<
+	@touch $@
+
+peers: .venvs/triton/.ready .venvs/mlserver/.ready .venvs/kserve/.ready ## Other model servers, to compare with
+
+conformance: setup system-packages .venvs/triton/.ready .venvs/mlserver/.ready ## One suite of KServe v2 against ours, Triton and MLServer
+	$(BIN)/pytest tests/conformance
+
 e2e: setup ## The product as a user runs it, from command to map
 	$(BIN)/pytest tests/e2e
 
@@ -80,7 +92,7 @@ cluster-down: ## End it, or what a crash left of it
 cluster-shell: ## Print the line that opens a shell inside it
 	@PYTHONPATH=tests $(BIN)/python -m cluster shell
 
-bench: setup ## Benchmarks beside their peers, interleaved; writes build/bench/
+bench: setup peers ## Benchmarks beside their peers, interleaved; writes build/bench/
 	tests/benchmarks/run.sh
 
 bench-load: setup ## Our server under load: both engines, all precisions and protocols (about 20 minutes)

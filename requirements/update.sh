@@ -11,4 +11,4 @@ compile --universal --extra dashboard --extra postgres pyproject.toml -c require
 for image in operator serving serving-tensorflow; do
   compile --universal "requirements/image-$image.in" -c requirements/dev.txt -o "requirements/image-$image.txt"
 done
-for peer in kserve mlserver; do compile "requirements/bench-$peer.in" -o "requirements/bench-$peer.txt"; done
+for peer in kserve mlserver triton; do compile "requirements/bench-$peer.in" -o "requirements/bench-$peer.txt"; done

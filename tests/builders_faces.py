@@ -41,18 +41,18 @@ def running_ovms(version: str, *flags: object, engine: Engine | None = None) -> 
         server.stop()
 
 
-def tfs_server(version: str, *flags: object, engine: Engine | None = None) -> TfsServer:
+def tfs_server(version: str, *flags: object, engine: Engine | None = None, fast: bool = True) -> TfsServer:
     """Not started yet."""
     given = [f"--port={free_port()}", f"--rest_api_port={free_port()}"]
     server = tfs.server(version)
     start = tfs_start(parse_tfs([str(flag) for flag in (*given, *flags)], server), server, "openvino")
-    return TfsServer(start, engine or FakeEngine())
+    return TfsServer(start, engine or FakeEngine(), fast=fast)
 
 
 @contextmanager
-def running_tfs(version: str, *flags: object, engine: Engine | None = None) -> Iterator[TfsServer]:
+def running_tfs(version: str, *flags: object, engine: Engine | None = None, fast: bool = True) -> Iterator[TfsServer]:
     """Started, every model serving."""
-    server = tfs_server(version, *flags, engine=engine)
+    server = tfs_server(version, *flags, engine=engine, fast=fast)
     try:
         server.start()
         yield server

@@ -6,7 +6,7 @@ remembers are promises: which devices went to models whose Deployments are not m
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from atalaya_operator import rollout
 from atalaya_operator.accelerators import Holder, Owner, Stock, stock
@@ -33,6 +33,8 @@ class Asked:
     decided: Decisions
     platform: Platform
     seen: Seen
+    digests: dict[str, str] = field(default_factory=dict, init=False)
+    """Of its revision on each device, once it was asked for."""
 
     @property
     def key(self) -> ModelKey:
@@ -52,7 +54,10 @@ class Asked:
 
     def digest_on(self, device: str) -> str:
         """The digest of the revision that it would be there."""
-        return revision(self.subject.model, replace(self.decided, device=device), self.platform).digest
+        if device not in self.digests:
+            one = revision(self.subject.model, replace(self.decided, device=device), self.platform)
+            self.digests[device] = one.digest
+        return self.digests[device]
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,10 @@ class Allocation:
 
     def give(self, asked: Asked, now: str) -> Given:
         """Choose a device for a model. Raises TryAgain and ObjectRefused."""
-        only = asked.spec.devices[0] if len(asked.spec.devices) == 1 else None
-        there = None if only == CPU else _made_of(asked)
-        if only and not _is_to_be_weighed(asked, only, there):
+        if not _is_to_be_weighed(asked):
             self.forget(asked.key)
-            return Given(replace(asked.decided, device=only))
+            return Given(replace(asked.decided, device=asked.spec.devices[0]))
+        there = _made_of(asked)
         nodes, spec = self._observed.nodes(), asked.spec
         before = _standing(asked, there, nodes, now)
         choice = None if spec.scaling else settled(before, spec.devices[0], _patience(spec))
@@ -156,12 +160,15 @@ def _standing(asked: Asked, there: Manifest | None, nodes: Mapping[str, Manifest
     return standing(there, pods, nodes, asked.need, now)
 
 
-def _is_to_be_weighed(asked: Asked, only: str, there: Manifest | None) -> bool:
-    """Whether a model with one device has a number of replicas to bound, or a revision in the way of the next."""
-    if only == CPU or asked.spec.scaling:
-        return only != CPU
-    others = rollout.deployments(asked.seen.objects, asked.subject.uid).values()
-    return any(one is not there and device_of(one) == only for one in others)
+def _is_to_be_weighed(asked: Asked) -> bool:
+    """Whether there is a choice, a number of replicas to bound, or a revision that stands in the way of the next."""
+    first, *others = asked.spec.devices
+    if others or first == CPU:
+        return bool(others)
+    if asked.spec.scaling:
+        return True
+    there = rollout.deployments(asked.seen.objects, asked.subject.uid).values()
+    return sum(device_of(one) == first for one in there) > 1
 
 
 def _option(device: str, found: Stock | None, need: int) -> Option:

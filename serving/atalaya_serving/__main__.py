@@ -8,7 +8,7 @@ from atalaya_serving.errors import SettingsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve; 0 after an orderly end, 2 for wrong use."""
+    """Serve; 0 after an orderly end, 2 for wrong use, 75 where accepted calls were not answered in time."""
     given = sys.argv[1:] if arguments is None else arguments
     if given and given[0] == "bridge":
         from atalaya_serving.bridge.command import main as bridge
@@ -40,8 +40,7 @@ def _serve(given: Sequence[str]) -> int:
     except SettingsError as error:
         print(f"atalaya_serving: error: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
         return error.exit_code
-    server.run()
-    return 0
+    return server.run()
 
 
 if __name__ == "__main__":

@@ -155,13 +155,17 @@ class Dataplane:
             repository.is_started if self.is_ready_with_failed_models else repository.is_ready()
         )
 
-    def wait_until_idle(self, timeout_seconds: float) -> None:
-        """Wait until no accepted call waits or computes, but no longer than told."""
+    def wait_until_idle(self, timeout_seconds: float) -> int:
+        """Wait until no accepted call waits or computes, but no longer than told; how many still do."""
         until = time.monotonic() + timeout_seconds
-        while time.monotonic() < until:
-            if not any(served.executor.depth + served.executor.running for served in self.repository.served()):
-                return
+        while (left := self.under_way) and time.monotonic() < until:
             time.sleep(_IDLE_POLL_SECONDS)
+        return left
+
+    @property
+    def under_way(self) -> int:
+        """Accepted calls that wait or compute."""
+        return sum(served.executor.depth + served.executor.running for served in self.repository.served())
 
     def _job(self, served: ServedVersion, request: InferRequest, receive: Receiver) -> Job:
         signature = served.model.signatures[request.signature] if request.signature else served.model

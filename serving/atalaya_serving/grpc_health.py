@@ -9,7 +9,7 @@ one of these), and a watch beyond the bound is refused, not kept waiting.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -94,8 +94,9 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
                     self._looker = None
                     return
                 watches = [watch for watch in self._watches if not watch.is_being_told]
+            statuses = self._statuses({watch.service for watch in watches})
             for watch in watches:
-                status = self._status(watch.service)
+                status = statuses[watch.service]
                 if is_draining or status != watch.told:
                     watch.is_being_told = True
                     self._tellers.submit(self._tell, watch, status, is_last=is_draining)
@@ -110,6 +111,9 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
                 watch.send(None)
         finally:
             watch.is_being_told = False
+
+    def _statuses(self, services: Collection[str]) -> Mapping[str, int]:
+        return {service: self._status(service) for service in services}
 
     def _status(self, service: str) -> int:
         states = health_pb2.HealthCheckResponse

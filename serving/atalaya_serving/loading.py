@@ -1,6 +1,7 @@
 """How a version comes into service: its files identified, compiled by the engine, held against its manifest, queued."""
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from atalaya_serving.stats import VersionStats
 
 _log = logging.getLogger(__name__)
 
+_URI = re.compile(r"(?:^|/)(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):/(?P<rest>.+)$")  # as a Path writes s3://bucket/model
 Fingerprint = tuple[tuple[str, int, int], ...]
 
 
@@ -73,6 +75,14 @@ def load_options(model: ModelSettings, settings: Settings) -> LoadOptions:
         properties=cache | dict(model.properties),
         backend=model.backend or settings.backend,
     )
+
+
+def why_unreadable(folder: Path, error: OSError) -> str:
+    """What to tell of a model's folder that is not there; one that names a store elsewhere is not looked for here."""
+    if found := _URI.search(str(folder)):
+        place = f"{found['scheme']}://{found['rest']}"
+        return f"{place} is not a folder, and this server fetches nothing; put the model into a folder or a volume."
+    return f"{folder} cannot be read: {error.strerror}; mount it or correct the model's path."
 
 
 def fingerprint(folder: Path) -> Fingerprint:

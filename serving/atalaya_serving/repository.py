@@ -15,7 +15,7 @@ from dataclasses import replace
 from atalaya_serving.deadline import Deadline
 from atalaya_serving.engines.base import Engine
 from atalaya_serving.errors import ModelLoadFailed, ModelNotFound, ModelNotReady, ServingError
-from atalaya_serving.loading import Loader, fingerprint
+from atalaya_serving.loading import Loader, fingerprint, why_unreadable
 from atalaya_serving.model_state import LifeState, Model, VersionState
 from atalaya_serving.served import ServedVersion, identify
 from atalaya_serving.settings import ModelSettings, Settings
@@ -277,16 +277,19 @@ class ModelRepository:
             next(folder.iterdir(), None)
             there = versions(folder)
         except OSError as error:
-            told = f"{folder} cannot be read: {error.strerror}; mount it or correct the model's path."
+            told = why_unreadable(folder, error)
             if not model.ready and told != model.reason:
                 _log.error("model folder unreadable", extra={"model": model.settings.name, "reason": told})
             model.reason = told
             return None
         missing = model.settings.policy.missing(there)
         if missing:
-            model.reason = f"{folder} lacks the version asked for: {', '.join(map(str, sorted(missing)))}."
+            told = f"{folder} lacks the version asked for: {', '.join(map(str, sorted(missing)))}."
         else:
-            model.reason = "" if there else f"{folder} has no integer version folder; put one there, such as 1/."
+            told = "" if there else f"{folder} has no integer version folder; put one there, such as 1/."
+        if told and not model.ready and told != model.reason:
+            _log.error("no version to serve", extra={"model": model.settings.name, "reason": told})
+        model.reason = told
         return there
 
     def _may_try(self, model: Model, number: int, settled_only: bool, *, retry: bool) -> bool:

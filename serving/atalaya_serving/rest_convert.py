@@ -4,7 +4,6 @@ A body is JSON; with the header Inference-Header-Content-Length, that many bytes
 input whose parameters give binary_data_size, in order. Responses likewise.
 """
 
-import json
 import math
 import re
 import zlib
@@ -12,15 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from atalaya_serving import json_text
 from atalaya_serving.dataplane import InferReply, InferRequest, InputTensor
 from atalaya_serving.datatypes import BF16, BYTES, Tensor
 from atalaya_serving.errors import InferenceFailed, InvalidRequest, NotSupported, RequestTooLarge
 from atalaya_serving.tensors import from_raw, from_values, to_raw
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-_HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _MOST_MEMBERS = 1000  # of a gzip body; the usual number is 1
 
 
@@ -83,9 +80,7 @@ def whole_number(text: str) -> int | None:
 def json_object(body: bytes) -> dict[str, Any]:
     """A body's JSON object. Raises InvalidRequest."""
     try:
-        raw = json.loads(body.decode())
-        if _HALF_A_PAIR.search(body):
-            json.dumps(raw, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        raw = json_text.read(body)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the body is no JSON: {error}.") from error
     if not isinstance(raw, dict):
@@ -95,6 +90,13 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 def parse_infer(model: str, version: str, body: bytes, header_length: str | None) -> RestInfer:
     """Read an inference body. Raises InvalidRequest or NotSupported."""
+    try:
+        return _parsed(model, version, body, header_length)
+    except RecursionError as error:  # a document that can be read and not be told
+        raise InvalidRequest("the body has lists or objects that are nested too deeply.") from error
+
+
+def _parsed(model: str, version: str, body: bytes, header_length: str | None) -> RestInfer:
     head, binary = _split(body, header_length)
     raw = json_object(head)
     inputs = raw.get("inputs")
@@ -139,12 +141,7 @@ def response_body(reply: InferReply, asked: RestInfer) -> tuple[bytes, int | Non
     answer: dict[str, Any] = {"model_name": served.name, "model_version": served.version_text, "outputs": outputs}
     if asked.request.id:
         answer["id"] = asked.request.id
-    try:
-        head = json.dumps(answer, allow_nan=False).encode()
-    except ValueError as error:
-        raise InferenceFailed(
-            "the answer has NaN or infinity, which JSON cannot carry; ask for binary_data."
-        ) from error
+    head = json_text.write(answer)
     return b"".join([head, *parts]), len(head) if parts else None
 
 
@@ -190,12 +187,13 @@ def _flat(name: str, data: Any) -> Sequence[object]:
     return flat
 
 
-def _values(name: str, datatype: str, tensor: Tensor) -> list[Any]:
+def _values(name: str, datatype: str, tensor: Tensor) -> Any:
     if datatype == BF16:
         raise InvalidRequest(f"output {name!r} is BF16, which JSON does not carry; ask for binary_data.")
     if datatype != BYTES:
-        flat: list[Any] = tensor.ravel().astype(np.float64 if datatype == "FP16" else tensor.dtype).tolist()
-        return flat
+        if not json_text.is_finite(tensor):
+            raise InferenceFailed("the answer has NaN or infinity, which JSON cannot carry; ask for binary_data.")
+        return json_text.numbers(tensor.ravel())
     try:
         return [item.decode() for item in tensor.ravel().tolist()]
     except UnicodeDecodeError as error:

@@ -5,10 +5,10 @@ within --drain_seconds. A model that is still loading is not waited for. A secon
 """
 
 import ctypes
+import gc
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -16,7 +16,6 @@ from concurrent.futures import Future
 from functools import partial
 from types import FrameType
 
-import uvicorn
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -25,13 +24,13 @@ from atalaya_serving.config_poll import ConfigPoll
 from atalaya_serving.dataplane import Dataplane
 from atalaya_serving.deadline import Deadline
 from atalaya_serving.engines.base import Engine
-from atalaya_serving.errors import SettingsError
 from atalaya_serving.grpc_health import Health
 from atalaya_serving.grpc_server import GrpcServer, Register, add_health, add_v2
 from atalaya_serving.grpc_v2 import InferenceService
 from atalaya_serving.metrics import exposition
 from atalaya_serving.repository import ModelRepository
 from atalaya_serving.rest_guard import RestGuard, RestLimits
+from atalaya_serving.rest_server import RestServer
 from atalaya_serving.rest_v2 import RestService, application
 from atalaya_serving.settings import Settings
 from atalaya_serving.stats import VersionStats
@@ -43,61 +42,9 @@ from atalaya_serving.tfs.rest_service import TfsRest
 
 _log = logging.getLogger(__name__)
 _REFUSAL_SECONDS = 0.2
-_UVICORN_SECONDS = 1.0  # what uvicorn takes to notice, and to end what it cancelled
-
-
-class RestServer:
-    """uvicorn in a thread of its own."""
-
-    def __init__(self, settings: Settings, app: RestGuard) -> None:
-        """Bind the port. Raises SettingsError when it is taken."""
-        self.address = f"{settings.rest_address}:{settings.rest_port}"
-        try:
-            self._socket = _listener(settings.rest_address, settings.rest_port)
-        except OSError as error:
-            raise SettingsError(
-                f"REST cannot listen on {self.address}: {error.strerror}; choose another with --rest_port or"
-                " --rest_bind_address."
-            ) from error
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            loop="asyncio",
-            http="httptools",
-            ws="none",
-            server_header=False,
-        )
-        self._guard, self._server = app, uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="rest", daemon=True)
-
-    def start(self) -> None:
-        """Take calls."""
-        self._thread.start()
-
-    def stop(self, grace_seconds: float) -> bool:
-        """Take no new call, wait for the accepted ones up to `grace_seconds`. False when one could not be ended."""
-        self._guard.end_reading()
-        self._server.config.timeout_graceful_shutdown = grace_seconds  # type: ignore[assignment] # asyncio's timeout
-        self._server.should_exit = True
-        self._thread.join(grace_seconds + _UVICORN_SECONDS)
-        self._socket.close()
-        return not self._thread.is_alive()
-
-
-def _listener(address: str, port: int) -> socket.socket:
-    """A bound socket. It names its protocol, else asyncio leaves Nagle's algorithm on: 40 ms an answer."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address, port))
-        listener.listen(512)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+_CONTAINERS_UNTIL_COLLECTED = 50_000
+EXIT_CUT_SHORT = 75
+"""The exit code where accepted calls were not answered: sysexits' EX_TEMPFAIL, of which clients know to try again."""
 
 
 class Server:
@@ -117,6 +64,8 @@ class Server:
 
     listens_while_loading = True
     """Whether the ports are open before the models are loaded, and health can tell so."""
+    unanswered = 0
+    """Calls that were accepted and not answered when the time of the drain was over."""
 
     def bind(self) -> None:
         """Bind the ports. Raises SettingsError."""
@@ -197,7 +146,12 @@ class Server:
         self.dataplane.is_draining = True
         _log.info("draining")
         time.sleep(min(_REFUSAL_SECONDS, deadline.left))
-        self.dataplane.wait_until_idle(deadline.left)
+        self.unanswered = self.dataplane.wait_until_idle(deadline.left)
+        if self.unanswered:
+            _log.error(
+                f"{self.unanswered} accepted calls were not answered in the {self.settings.drain_seconds:g} s of"
+                " --drain_seconds; give it, and terminationGracePeriodSeconds of the pod, more than a call takes."
+            )
         if self.grpc:
             self.grpc.stop(deadline.left)
         has_ended = [self.rest is None or self.rest.stop(deadline.left), self.repository.stop(deadline.left)]
@@ -206,8 +160,8 @@ class Server:
         _log.info("stopped")
         return all(has_ended)
 
-    def run(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; the exit code: 0, or EXIT_CUT_SHORT where accepted calls were not answered."""
         ending = threading.Event()
 
         def end(_signal: int, _frame: FrameType | None) -> None:
@@ -220,11 +174,14 @@ class Server:
         self.listen()
         loaded = self._load_aside(ending)
         ending.wait()
-        if not (self.stop() and loaded.done()):
+        has_ended = self.stop()
+        code = EXIT_CUT_SHORT if self.unanswered else 0
+        if not (has_ended and loaded.done()):
             # A thread inside an engine cannot be ended, and would crash in the engine's own end: leave without it.
             logging.shutdown()
-            os._exit(0)
+            os._exit(code)
         loaded.result()
+        return code
 
     def _load_aside(self, ending: threading.Event) -> "Future[None]":
         """Load in a thread, so that signals are heard meanwhile; a failure ends the server."""
@@ -247,7 +204,10 @@ def keep_freed_memory() -> None:
     """Have glibc keep what is freed instead of giving it back after every large message and faulting it in again.
 
     At 1 MiB a request that is a third of the server's own time. It costs up to a few tens of MiB of resident memory.
+    Python looks for circular garbage more seldom: an image in JSON is ten thousand lists, for which it looked through
+    the whole process fourteen times, which took as long as reading them.
     """
+    gc.set_threshold(_CONTAINERS_UNTIL_COLLECTED, 10, 10)
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -1,6 +1,6 @@
 """`atalaya bench load --against` beside peers: our server, MLServer and KServe's Python server with one network.
 
-The peers run in environments of their own, which run.sh sets up. Writes build/bench/against/.
+The peers run in environments of their own, which `make peers` sets up. Writes build/bench/against/.
 
     .venv/bin/python tests/benchmarks/bench_against.py [--seconds 2] [--rounds 3] [--without kserve,mlserver]
 """

@@ -4,6 +4,8 @@ All of it runs: our image, from the Containerfile that users build, lists, fetch
 """
 
 import json
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -102,6 +104,16 @@ def until(cluster: Cluster, what: str, holds: Any, timeout_seconds: float = 90) 
     cluster.until(what, attempt, timeout_seconds)
 
 
+def planned(cluster: Cluster, namespace: str, folder: Path) -> set[str]:
+    """What `atalaya plan --diff` says would become of the model's objects."""
+    (folder / "model.json").write_text(json.dumps(model()))
+    command = [sys.executable, "-m", "atalaya", "plan", "--diff", "--json", "--namespace", namespace]
+    done = subprocess.run([*command, str(folder / "model.json")], env=cluster.environment, check=True,
+                          capture_output=True, text=True)  # fmt: skip
+    (told,) = json.loads(done.stdout)["models"]
+    return {change["verdict"] for change in told["changes"]}
+
+
 def test_a_minimal_file_serves_the_highest_version_and_a_newer_one_takes_over(
     cluster: Cluster, namespace: str, operator: OperatorProcess, store: S3Server, tmp_path: Path
 ) -> None:
@@ -112,8 +124,8 @@ def test_a_minimal_file_serves_the_highest_version_and_a_newer_one_takes_over(
     assert condition(cluster, namespace, "VersionsKnown")["status"] == "True"
     (known,) = status(cluster, namespace)["resolved"]["versions"]
     assert known["digest"].startswith("sha256:")
-    log = cluster.kubectl("logs", "brightness-versions", "--namespace", namespace)
-    assert json.loads(log)["versions"] == [3]
+    shown = lambda: '"versions":[3]' in cluster.kubectl("logs", "brightness-versions", "--namespace", namespace)  # noqa: E731
+    until(cluster, "the log shows what was found", shown)  # the pod is made anew every few seconds
 
     store.put("brightness/4", version(tmp_path, 4))
     serves(cluster, namespace, 4)
@@ -138,6 +150,7 @@ def test_a_restart_of_the_operator_rolls_nothing(
     store.put("brightness/3", version(tmp_path, 3))
     cluster.apply(secret(store), model(), namespace=namespace)
     serves(cluster, namespace, 3)
+    assert planned(cluster, namespace, tmp_path) == {"unchanged"}
     uids = [one["metadata"]["uid"] for one in cluster.get("deployments", namespace)["items"]]
     for _ in range(3):
         operator.kill()

@@ -338,15 +338,20 @@ def test_uninstalling_leaves_nothing_but_the_definition_and_models_that_go_on_se
     cluster: Cluster, release: Release, place: str
 ) -> None:
     release.uninstall()
-    kinds = "all,serviceaccounts,networkpolicies,secrets,configmaps,persistentvolumeclaims"
-    whole = "clusterroles,clusterrolebindings,validatingwebhookconfigurations"
-    ours = ("--selector", "app.kubernetes.io/instance=atalaya", "--output=name")
-    assert cluster.kubectl("get", kinds, "--namespace", NAMESPACE, *ours) == ""
-    assert cluster.kubectl("get", whole, *ours) == ""
+    cluster.until("nothing of the release is left", lambda: released_nothing(cluster), timeout_seconds=30)
     assert cluster.kubectl("get", "secrets", "--namespace", NAMESPACE, "--output=name") == ""
     for one in MODELS:
         [found] = pods(cluster, place, one.name)
         assert all(status["ready"] for status in found["status"]["containerStatuses"])
+
+
+def released_nothing(cluster: Cluster) -> None:
+    kinds = "all,serviceaccounts,networkpolicies,configmaps,persistentvolumeclaims"
+    whole = "clusterroles,clusterrolebindings,validatingwebhookconfigurations"
+    ours = ("--selector", "app.kubernetes.io/instance=atalaya", "--output=name")
+    left = cluster.kubectl("get", kinds, "--namespace", NAMESPACE, *ours) + cluster.kubectl("get", whole, *ours)
+    if left:
+        raise ClusterFault(f"left of the release: {left.split()}")
 
 
 def test_models_can_be_deleted_without_the_operator(cluster: Cluster, release: Release, place: str) -> None:

@@ -14,6 +14,7 @@ import tritonclient.http as triton_http
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from atalaya_serving.faces.ended import Ended
+from atalaya_serving.tfs import messages as tf
 from atalaya_spec import ovms as tables
 from builders_faces import (
     config_file,
@@ -30,6 +31,7 @@ from builders_serving import FakeEngine, fake_version
 
 X = np.ones((2, 4), np.float32)
 METRICS = ("--metrics_enable",)
+TFS = "/tensorflow.serving."
 
 
 def one(root: Path) -> tuple[str, ...]:
@@ -40,6 +42,12 @@ def given() -> triton.InferInput:
     tensor = triton.InferInput("x", X.shape, "FP32")
     tensor.set_data_from_numpy(X)
     return tensor
+
+
+def metadata_request() -> Any:
+    request = tf.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "m"
+    return request
 
 
 def code_of(call: Any, *arguments: Any) -> grpc.StatusCode:
@@ -279,6 +287,24 @@ def test_a_config_that_the_original_refuses_ends_the_server(tmp_path: Path, text
     assert caught.value.words.count("\n") == 1
 
 
+def test_a_model_in_a_store_elsewhere_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    told = "s3://bucket/models/m is not a folder, and this server fetches nothing; put the model into a folder"
+    with (
+        pytest.raises(Ended, match=told) as caught,
+        running_ovms("2026.3", "--model_name", "m", "--model_path", "s3://bucket/models/m"),
+    ):
+        pass
+    assert caught.value.code == 1
+    fake_version(tmp_path, "near", 1)
+    models = [{"name": "near", "base_path": str(tmp_path / "near")}, {"name": "far", "base_path": "gs://bucket/far"}]
+    config = config_file(tmp_path, *models)
+    with running_ovms("2026.3", "--config_path", config) as server:
+        states = {line.name: (line.state, line.reason) for line in server.repository.index()}
+    assert states["near"][0] == "READY"
+    assert states["far"][0] == "UNAVAILABLE"
+    assert states["far"][1].startswith("gs://bucket/far is not a folder")
+
+
 def test_metrics_have_the_original_s_names_labels_and_buckets(tmp_path: Path) -> None:
     fake_version(tmp_path, "m", 1)
     with running_ovms("2026.2.1", *one(tmp_path), *METRICS) as server:
@@ -289,6 +315,10 @@ def test_metrics_have_the_original_s_names_labels_and_buckets(tmp_path: Path) ->
             with pytest.raises(triton.InferenceServerException):
                 grpc_client.infer("m", [given()], outputs=[triton.InferRequestedOutput("z")])
             grpc_client.get_model_metadata("m")
+        with grpc.insecure_channel(grpc_address(server)) as channel:
+            ask = channel.unary_unary(f"{TFS}PredictionService/GetModelMetadata")
+            ask(metadata_request().SerializeToString(), timeout=10)
+            assert code_of(ask, b"no message") == grpc.StatusCode.INVALID_ARGUMENT
         client.get("/v2/models/m/ready")
         client.post("/v1/models/m:predict", json={"instances": X.tolist()})
         served = {"name": "m", "version": "1"}
@@ -300,6 +330,7 @@ def test_metrics_have_the_original_s_names_labels_and_buckets(tmp_path: Path) ->
     success, fail = "ovms_requests_success", "ovms_requests_fail"
     assert told[key(fail, api="KServe", interface="gRPC", method="ModelInfer", **served)] == 1
     assert told[key(success, api="KServe", interface="gRPC", method="ModelMetadata", **served)] == 1
+    assert told[key(success, api="TensorFlowServing", interface="gRPC", method="GetModelMetadata", **served)] == 1
     assert told[key(success, api="KServe", interface="REST", method="ModelReady", name="m")] == 1
     assert told[key(success, api="TensorFlowServing", interface="REST", method="Predict", **served)] == 1
     assert told[key("ovms_request_time_us_count", interface="gRPC", **served)] == 4

@@ -13,6 +13,7 @@ import pytest
 import tritonclient.grpc as triton
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from atalaya_serving import grpc_fast
 from atalaya_serving.faces.ended import Ended
 from atalaya_serving.tfs import messages as tf
 from atalaya_serving.tfs.tensors import from_proto, to_proto
@@ -208,10 +209,11 @@ def test_a_model_that_stays_the_same_is_not_loaded_again(tmp_path: Path) -> None
     assert engine.loads == ["1", "2"]
 
 
-def test_metrics_have_the_original_s_names_labels_and_buckets(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fast", [True, False], ids=["short way", "ordinary way"])
+def test_metrics_have_the_original_s_names_labels_and_buckets(tmp_path: Path, fast: bool) -> None:
     fake_version(tmp_path, "m", 1)
     flags = (*one(tmp_path), monitoring(tmp_path), "--file_system_poll_wait_seconds=1")
-    with running_tfs("2.20.0", *flags) as server, grpc.insecure_channel(grpc_address(server)) as channel:
+    with running_tfs("2.20.0", *flags, fast=fast) as server, grpc.insecure_channel(grpc_address(server)) as channel:
         client = rest(server)
         for _ in range(2):
             predict(channel)
@@ -246,6 +248,16 @@ def test_metrics_have_the_original_s_names_labels_and_buckets(tmp_path: Path) ->
     assert "unknown" not in answer.text
     assert "atalaya" not in answer.text
     assert "# TYPE :tensorflow:serving:request_count counter" in answer.text
+
+
+def test_predict_takes_the_short_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_version(tmp_path, "m", 1)
+    taken = []
+    original = grpc_fast.FastCall.start
+    monkeypatch.setattr(grpc_fast.FastCall, "start", lambda self: (taken.append(1), original(self))[1])
+    with running_tfs("2.20.0", *one(tmp_path)) as server, grpc.insecure_channel(grpc_address(server)) as channel:
+        assert predict(channel) == X.tolist()
+    assert taken == [1]
 
 
 def test_metrics_are_where_the_monitoring_config_puts_them(tmp_path: Path) -> None:

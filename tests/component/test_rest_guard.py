@@ -122,6 +122,57 @@ def test_a_large_body_has_more_time_than_a_small_one(models: Path) -> None:
         assert line.recv(4096).startswith(b"HTTP/1.1 200")
 
 
+@contextmanager
+def dialled(server: Server) -> Iterator[socket.socket]:
+    """A connection on which nothing was said."""
+    assert server.rest is not None
+    host, _, port = server.rest.address.partition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as line:
+        yield line
+
+
+def test_a_head_that_does_not_come_is_answered_408_and_its_connection_closed(models: Path) -> None:
+    with running(models, FakeEngine(), rest_body_seconds=0.3) as server, dialled(server) as line:
+        for part in (b"POST /v2 HT", b"TP/1.1\r\nHost: x\r\n", b"A: 1\r\n", b"B: 2\r\n"):
+            line.sendall(part)
+            time.sleep(0.1)  # every part in time, and the whole not
+        answer = all_of(line)
+        assert answer.startswith("HTTP/1.1 408")
+        assert "--rest_body_seconds" in json.loads(answer.partition("\r\n\r\n")[2])["error"]
+
+
+def test_a_connection_on_which_nothing_is_said_is_closed(models: Path) -> None:
+    with running(models, FakeEngine(), rest_body_seconds=0.2) as server, dialled(server) as line:
+        assert all_of(line) == ""
+
+
+def test_a_head_without_end_is_refused_before_it_fills_the_memory(models: Path) -> None:
+    with running(models, FakeEngine()) as server, dialled(server) as line:
+        line.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\nA: " + b"a" * (70 << 10))
+        assert all_of(line).startswith("HTTP/1.1 431")
+
+
+def test_the_next_request_of_a_connection_has_its_own_time(models: Path) -> None:
+    with running(models, FakeEngine(), rest_body_seconds=0.5) as server, dialled(server) as line:
+        for _ in range(3):
+            line.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert line.recv(4096).startswith(b"HTTP/1.1 200")
+            time.sleep(0.3)  # the third begins after the time of the first
+        line.sendall(b"GET /v2")
+        assert all_of(line).startswith("HTTP/1.1 408")
+
+
+def test_an_answer_on_its_way_is_not_broken_off_by_the_head_that_follows(models: Path, held: FakeEngine) -> None:
+    with running(models, held, rest_body_seconds=0.2) as server, connected(server, V2, body(V2)) as line:
+        wait_until(lambda: len(held.computed) == 1)
+        line.sendall(b"GET /v2")
+        time.sleep(0.6)
+        held.gate.set()
+        told = all_of(line)
+        assert told.startswith("HTTP/1.1 200")
+        assert "HTTP/1.1 408" in told
+
+
 @BOTH
 def test_beyond_the_most_requests_a_call_gets_429_and_health_still_answers(
     models: Path, held: FakeEngine, path: str

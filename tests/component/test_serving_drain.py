@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from atalaya_serving.server import Server
+from atalaya_serving.server import EXIT_CUT_SHORT, Server
 from atalaya_serving.settings import Settings
 from builders_serving import FakeEngine, fake_version, free_port, running
 
@@ -196,6 +196,51 @@ def test_a_signal_while_a_model_loads_ends_the_server_as_always(tmp_path: Path, 
             assert process.stdout.read() == ""  # the third was not begun
         finally:
             process.kill()
+
+
+NEVER_DONE = """
+import sys
+from pathlib import Path
+from builders_serving import FakeEngine
+from atalaya_serving import logs
+from atalaya_serving.server import Server
+from atalaya_serving.settings import Settings
+
+logs.set_up("INFO", "json")
+engine = FakeEngine()
+engine.gate.clear()
+settings = Settings(model_repository=Path(sys.argv[1]), grpc_port=int(sys.argv[2]), rest_port=0, drain_seconds=0.3)
+sys.exit(Server(settings, engine).run())
+"""
+
+
+@contextmanager
+def process_of(program: str, root: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A server in a process of its own, and its address."""
+    address = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-c", program, str(root), address.rpartition(":")[2]]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [Path(__file__).parents[1], *sys.path]))}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as process:
+        try:
+            yield process, address
+        finally:
+            process.kill()
+
+
+def test_a_drain_that_cuts_calls_off_says_so_and_ends_with_a_code_of_its_own(tmp_path: Path) -> None:
+    fake_version(tmp_path, "m", 1)
+    with process_of(NEVER_DONE, tmp_path) as (process, address), grpc.insecure_channel(address) as channel:
+        grpc.channel_ready_future(channel).result(30)
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        wait_until(lambda: stub.ServerReady(service_pb2.ServerReadyRequest()).ready)
+        calls = [stub.ModelInfer.future(request(value)) for value in (1, 2)]
+        stub.ServerLive(service_pb2.ServerLiveRequest())
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == EXIT_CUT_SHORT
+        assert process.stdout is not None
+        assert "2 accepted calls were not answered in the 0.3 s of --drain_seconds" in process.stdout.read()
+        assert [call.exception(10) is not None for call in calls] == [True, True]
 
 
 def test_a_stop_while_the_poll_loads_a_version_does_not_wait_for_it(tmp_path: Path) -> None:

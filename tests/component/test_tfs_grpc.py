@@ -236,7 +236,7 @@ def test_predict_takes_the_short_way_and_one_callers_strings_keep_nobody_waiting
         return original(*given)
 
     monkeypatch.setattr(tensors, "_strings", slow)
-    monkeypatch.setattr(grpc_service, "_answered", lambda _method: pytest.fail)
+    monkeypatch.setattr(grpc_service, "_answered", lambda *_: pytest.fail)
     words = np.full((10_000, 4), b"ab", object)
     with running(tmp_path) as server, grpc.insecure_channel(server.grpc.address) as channel:
         stubs = tfs.Stubs(channel)

@@ -89,7 +89,7 @@ def test_an_image_gives_what_tensorflow_gives(http: httpx.Client, models: Path) 
 
 def test_floats_are_as_short_as_float32_allows(tensorflow: httpx.Client) -> None:
     body = {"signature_name": "float32", "instances": [[0.2, 1e-9]]}
-    assert tensorflow.post("/v1/models/echo:predict", json=body).text == '{"predictions": [[0.2, 1e-09]]}'
+    assert tensorflow.post("/v1/models/echo:predict", json=body).text == '{"predictions":[[0.2,1e-9]]}'
 
 
 @pytest.mark.parametrize(

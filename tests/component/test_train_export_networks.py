@@ -5,14 +5,17 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
-from atalaya_serving.training import networks
+from atalaya_serving.training import export, networks
 from atalaya_serving.training.augmentation import Augmentation, apply, draw
+from atalaya_serving.training.calibration import Platt
 from atalaya_serving.training.dataset import Examples
+from atalaya_serving.training.evaluate import probabilities
 from atalaya_serving.training.fit import CHECKPOINT_EVERY_EPOCHS, FitPlan, fit, is_fitted
 from atalaya_serving.training.golden import golden_tiles
 from atalaya_serving.training.recipe import PLANS, predict_logits
@@ -26,11 +29,16 @@ def eight_views(tiles: np.ndarray) -> list[np.ndarray]:
     return [np.rot90(tiles[:, :, ::step], turn, (1, 2)) for turn in range(4) for step in (1, -1)]
 
 
-def answers_to_views(network: str) -> np.ndarray:
+def shaken(network: str) -> Any:
     model = networks.build(network)
     random = np.random.default_rng(0)
     for weight in model.weights:  # not the tidy values of a fresh network
         weight.assign(weight + random.uniform(0, 0.1, weight.shape))
+    return model
+
+
+def answers_to_views(network: str) -> np.ndarray:
+    model = shaken(network)
     return np.stack([predict_logits(model, np.ascontiguousarray(view)) for view in eight_views(EXAMPLES.tiles)])
 
 
@@ -38,6 +46,23 @@ def test_the_symmetric_network_answers_alike_for_all_eight_views() -> None:
     answers = answers_to_views("symmetric")
     assert np.ptp(answers, axis=1).min() > 0.01 * np.abs(answers).max(), "all tiles alike would prove nothing"
     assert np.ptp(answers, axis=0).max() < 1e-4 * np.abs(answers).max()
+
+
+def test_the_symmetric_network_is_kept_and_exported_as_it_is(tmp_path: Path) -> None:
+    model = shaken("symmetric")
+    logits = predict_logits(model, EXAMPLES.tiles)
+    calibration = Platt(2 / float(np.ptp(logits)), -2 * float(logits.mean()) / float(np.ptp(logits)))
+    wanted = calibration(logits)
+    assert np.ptp(wanted) > 0.3, "tiles alike would prove nothing"
+    served = export.serving_model(model, calibration)
+    served.save(tmp_path / "model.keras")
+    export.save_saved_model(served, tmp_path / "saved")
+    graph = export.with_calibration(export.logit_graph(model), calibration)
+    export.save_ir(graph, tmp_path / "fp32", fp16=False)
+    export.save_ir(graph, tmp_path / "fp16", fp16=True)
+    kinds = {"model.keras": 1e-4, "saved": 1e-4, "fp32/model.xml": 1e-3, "fp16/model.xml": 0.01}
+    for name, tolerance in kinds.items():
+        assert probabilities(tmp_path / name, EXAMPLES.tiles) == pytest.approx(wanted, abs=tolerance), name
 
 
 def test_the_baseline_tells_views_apart_so_the_symmetry_is_the_networks() -> None:

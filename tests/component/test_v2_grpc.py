@@ -1,7 +1,5 @@
-"""Unmodified tritonclient over gRPC against a running server: every standard call and every extension, both ways in."""
+"""What our server tells over gRPC, how it refuses, and both ways in. What all servers do is in conformance/."""
 
-import asyncio
-import queue
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,6 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-import tritonclient.grpc.aio as triton_aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
@@ -19,14 +16,11 @@ from atalaya_serving import grpc_fast
 from atalaya_serving.server import Server
 from builders_serving import arithmetic, echo, running, save, scale
 
-NUMERIC = ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64"]
-
 
 @pytest.fixture(scope="module", params=[True, False], ids=["short way", "ordinary way"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("models")
-    for datatype in [*NUMERIC, "BF16", "BYTES"]:
-        save(echo(datatype), root, f"echo-{datatype}")
+    save(echo("INT8"), root, "echo-INT8")
     save(arithmetic(), root, "arithmetic")
     save(scale(3.0), root, "scale", 3)
     with running(root, fast=request.param) as made:
@@ -57,19 +51,6 @@ def given(name: str, tensor: np.ndarray, datatype: str | None = None) -> triton.
     return made
 
 
-def sample(datatype: str, rows: int = 3) -> np.ndarray:
-    """Values that survive OpenVINO's CPU plugin, which computes 64-bit types in 32 bits."""
-    random = np.random.default_rng(7)
-    dtype = np.dtype({"FP16": "f2", "FP32": "f4", "FP64": "f8", "BOOL": "?"}.get(datatype, datatype.lower()))
-    if dtype.kind in "ui":
-        limits = np.iinfo(dtype)
-        low, high = max(limits.min, -(2**20)), min(limits.max, 2**20)
-        return random.integers(low, high, (rows, 4), dtype, endpoint=True)
-    if dtype.kind == "b":
-        return random.random((rows, 4)) > 0.5
-    return random.standard_normal((rows, 4)).astype(np.float16).astype(dtype)
-
-
 def test_health_and_metadata_are_told(client: triton.InferenceServerClient) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
@@ -88,139 +69,6 @@ def test_health_and_metadata_are_told(client: triton.InferenceServerClient) -> N
     assert [tensor["name"] for tensor in told["outputs"]] == ["sum", "difference"]
 
 
-@pytest.mark.parametrize("datatype", NUMERIC)
-def test_every_datatype_passes_unchanged(client: triton.InferenceServerClient, datatype: str) -> None:
-    tensor = sample(datatype)
-    back = client.infer(f"echo-{datatype}", [given("x", tensor)]).as_numpy("y")
-    assert back.dtype == tensor.dtype
-    np.testing.assert_array_equal(back, tensor)
-
-
-def test_bfloat16_passes_as_its_raw_bits(stub: Any) -> None:
-    bits = np.array([[0x3F80, 0xBF80, 0x4000, 0x0001]], np.uint16)
-    request = service_pb2.ModelInferRequest(model_name="echo-BF16", raw_input_contents=[bits.tobytes()])
-    request.inputs.add(name="x", datatype="BF16", shape=[1, 4])
-    answer = stub.ModelInfer(request)
-    assert answer.outputs[0].datatype == "BF16"
-    assert answer.raw_output_contents[0] == bits.tobytes()
-
-
-def test_strings_pass_through_a_model_with_a_string_input(client: triton.InferenceServerClient) -> None:
-    tensor = np.array([[b"damaged", "not öffen".encode(), b"", b"x"]], dtype=object)
-    back = client.infer("echo-BYTES", [given("x", tensor, "BYTES")]).as_numpy("x")
-    assert back.tolist() == tensor.tolist()
-
-
-def test_no_strings_at_all_pass_too(stub: Any) -> None:
-    request = service_pb2.ModelInferRequest(model_name="echo-BYTES", raw_input_contents=[b""])
-    request.inputs.add(name="x", datatype="BYTES", shape=[0, 4])
-    answer = stub.ModelInfer(request)
-    assert (list(answer.outputs[0].shape), answer.raw_output_contents[0]) == ([0, 4], b"")
-
-
-def test_typed_contents_are_read_as_the_standard_says(stub: Any) -> None:
-    fields = {"BOOL": "bool_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "INT64": "int64_contents",
-              "UINT64": "uint64_contents", "INT8": "int_contents", "UINT16": "uint_contents"}  # fmt: skip
-    for datatype, name in fields.items():
-        tensor = sample(datatype, rows=1)
-        request = service_pb2.ModelInferRequest(model_name=f"echo-{datatype}")
-        one = request.inputs.add(name="x", datatype=datatype, shape=[1, 4])
-        getattr(one.contents, name).extend(tensor.ravel().tolist())
-        assert stub.ModelInfer(request).raw_output_contents[0] == tensor.tobytes(), datatype
-
-
-def test_a_request_may_ask_for_some_outputs_and_gets_its_id_back(client: triton.InferenceServerClient) -> None:
-    a, b = np.ones((2, 3), np.float32), np.full((2, 3), 5, np.float32)
-    answer = client.infer(
-        "arithmetic",
-        [given("b", b), given("a", a)],
-        outputs=[triton.InferRequestedOutput("difference")],
-        request_id="42",
-    )
-    assert answer.as_numpy("sum") is None
-    np.testing.assert_array_equal(answer.as_numpy("difference"), a - b)
-    told = answer.get_response()
-    assert (told.id, told.model_name, told.model_version) == ("42", "arithmetic", "1")
-    both = client.infer("arithmetic", [given("b", b), given("a", a)])
-    np.testing.assert_array_equal(both.as_numpy("sum"), a + b)
-
-
-@pytest.mark.parametrize("rows", [0, 1, 5, 300, 40_000])
-def test_any_batch_size_is_taken_and_large_ones_too(client: triton.InferenceServerClient, rows: int) -> None:
-    tensor = np.random.default_rng(0).standard_normal((rows, 4)).astype(np.float32)
-    back = client.infer("scale", [given("x", tensor)], model_version="3").as_numpy("y")
-    assert back.shape == (rows, 4)
-    np.testing.assert_allclose(back, 3 * tensor, rtol=1e-2)
-
-
-def test_alternating_shapes_never_mix_answers(client: triton.InferenceServerClient) -> None:
-    for rows in (1, 3, 1, 2, 9, 3, 1, 12, 11, 10, 8, 7, 6, 5, 4, 1):
-        tensor = np.full((rows, 4), rows, np.float32)
-        back = client.infer("scale", [given("x", tensor)]).as_numpy("y")
-        np.testing.assert_allclose(back, 3 * tensor)
-
-
-def test_async_calls_with_callbacks_are_all_answered(client: triton.InferenceServerClient) -> None:
-    answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
-    for number in range(20):
-        tensor = np.full((1, 4), number, np.float32)
-        client.async_infer("scale", [given("x", tensor)], lambda result, error: answers.put((result, error)),
-                           request_id=str(number))  # fmt: skip
-    for _ in range(20):
-        result, error = answers.get(timeout=10)
-        assert error is None
-        assert result.as_numpy("y")[0, 0] == 3 * int(result.get_response().id)
-
-
-def test_a_stream_answers_in_order_and_survives_an_error(client: triton.InferenceServerClient) -> None:
-    answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
-    client.start_stream(lambda result, error: answers.put((result, error)))
-    for number in range(12):
-        name = "nothing" if number == 5 else "scale"
-        client.async_stream_infer(name, [given("x", np.full((1, 4), number, np.float32))], request_id=str(number))
-    got = [answers.get(timeout=10) for _ in range(12)]
-    client.stop_stream()
-    assert "no model 'nothing'" in str(got[5][1])
-    ids = [result.get_response().id for result, error in got if error is None]
-    assert ids == [str(number) for number in range(12) if number != 5]
-    assert all(result.as_numpy("y")[0, 0] == 3 * int(result.get_response().id) for result, error in got if not error)
-
-
-def test_a_stream_marks_its_final_response_where_asked(client: triton.InferenceServerClient) -> None:
-    answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
-    client.start_stream(lambda result, error: answers.put((result, error)))
-    client.async_stream_infer("scale", [given("x", np.ones((1, 4), np.float32))], enable_empty_final_response=True)
-    result, error = answers.get(timeout=10)
-    client.stop_stream()
-    assert error is None
-    assert result.get_response().parameters["triton_final_response"].bool_param
-
-
-def test_the_asyncio_client_works_with_streams_too(address: str) -> None:
-    async def talk() -> None:
-        async with triton_aio.InferenceServerClient(address) as client:
-            assert await client.is_server_ready()
-            tensors = [np.full((1, 4), number, np.float32) for number in range(8)]
-            answers = await asyncio.gather(*(client.infer("scale", [given("x", one)]) for one in tensors))
-            assert [answer.as_numpy("y")[0, 0] for answer in answers] == [3.0 * number for number in range(8)]
-
-            async def requests() -> Any:
-                for number in range(4):
-                    yield {"model_name": "scale", "inputs": [given("x", tensors[number])], "request_id": str(number)}
-
-            got = [result.get_response().id async for result, error in client.stream_infer(requests()) if not error]
-            assert got == ["0", "1", "2", "3"]
-
-    asyncio.run(talk())
-
-
-def test_compressed_calls_are_understood(client: triton.InferenceServerClient) -> None:
-    tensor = np.ones((4, 4), np.float32)
-    for algorithm in ("gzip", "deflate"):
-        back = client.infer("scale", [given("x", tensor)], compression_algorithm=algorithm).as_numpy("y")
-        np.testing.assert_allclose(back, 3 * tensor)
-
-
 def test_config_statistics_and_index_are_told_as_triton_tells_them(client: triton.InferenceServerClient) -> None:
     config = client.get_model_config("scale").config
     assert config.parameters["digest"].string_value.startswith("sha256:")
@@ -234,7 +82,7 @@ def test_config_statistics_and_index_are_told_as_triton_tells_them(client: trito
             break
     assert after.inference_count - before.inference_count == 5
     assert after.execution_count - before.execution_count == 1
-    assert len(client.get_inference_statistics().model_stats) >= 16
+    assert {one.name for one in client.get_inference_statistics().model_stats} >= {"scale", "arithmetic"}
     index = {line.name: line.state for line in client.get_model_repository_index().models}
     assert index["scale"] == "READY"
 
@@ -243,7 +91,7 @@ def test_a_model_is_unloaded_and_loaded_by_request(client: triton.InferenceServe
     client.unload_model("echo-INT8")
     assert not client.is_model_ready("echo-INT8")
     with pytest.raises(InferenceServerException, match="unloaded on request") as caught:
-        client.infer("echo-INT8", [given("x", sample("INT8"))])
+        client.infer("echo-INT8", [given("x", np.ones((1, 4), np.int8))])
     assert caught.value.status() == "StatusCode.UNAVAILABLE"
     client.load_model("echo-INT8")
     assert client.is_model_ready("echo-INT8")

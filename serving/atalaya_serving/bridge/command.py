@@ -8,7 +8,7 @@ from atalaya_serving.errors import SettingsError
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Bridge; 0 after an orderly end, 2 for wrong use."""
+    """Bridge; 0 after an orderly end, 2 for wrong use, 75 where accepted calls were not answered in time."""
     try:
         settings = parse_settings(arguments)
         from atalaya_serving import logs
@@ -21,5 +21,4 @@ def main(arguments: Sequence[str]) -> int:
     except SettingsError as error:
         print(f"atalaya_serving bridge: error: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
         return error.exit_code
-    bridge.run()
-    return 0
+    return bridge.run()

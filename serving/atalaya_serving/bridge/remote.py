@@ -31,7 +31,6 @@ _MOST_ANSWERERS = 4096
 _DECODED_HERE_BYTES = 16 << 10
 _ASIDE_THREADS = 2
 _ENDING = "this bridge is shutting down; call another replica, or again when it is back."
-_IDLE_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +221,10 @@ class RemoteDataplane(Dataplane):
         """Whether the upstream serves, and no shutdown has begun."""
         return not self.is_draining and self.is_upstream_ready()
 
-    def wait_until_idle(self, timeout_seconds: float) -> None:
-        """Wait until no call is on its way, but no longer than told."""
-        until = time.monotonic() + timeout_seconds
-        while self.in_flight and time.monotonic() < until:
-            time.sleep(_IDLE_POLL_SECONDS)
+    @property
+    def under_way(self) -> int:
+        """Calls on their way."""
+        return self.in_flight
 
     def answerers(self) -> list[ServedVersion]:
         """Every version that has answered."""

@@ -17,7 +17,8 @@ from atalaya_serving.bridge.watch import Watch
 from atalaya_serving.budget import MESSAGES_HELD
 from atalaya_serving.grpc_server import GrpcServer, Register, add_health, add_v2
 from atalaya_serving.rest_guard import RestLimits
-from atalaya_serving.server import RestServer, Server
+from atalaya_serving.rest_server import RestServer
+from atalaya_serving.server import Server
 
 _log = logging.getLogger(__name__)
 

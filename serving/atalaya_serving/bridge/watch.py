@@ -3,12 +3,15 @@
 import logging
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from atalaya_serving.bridge.remote import RemoteModels
 from atalaya_serving.errors import ServingError
 
 _log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 2.0
+ASKED_AT_ONCE = 8
+"""Models that the upstream is asked for at the same time: one that it is slow to tell holds up no other."""
 
 
 class Watch:
@@ -19,6 +22,7 @@ class Watch:
         self.is_ready = False
         self._told: str | None = None
         self._stopping = threading.Event()
+        self._askers = ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="watch-ask")
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
@@ -30,6 +34,7 @@ class Watch:
         """End."""
         self._stopping.set()
         self._thread.join()
+        self._askers.shutdown(wait=False)
 
     def look(self) -> None:
         """One look; a change is logged."""
@@ -46,7 +51,8 @@ class Watch:
         try:
             if not self._models.is_server_ready(_PATIENCE_SECONDS):
                 return "it says that it is not ready."
-            missing = [name for name in self._names if not self._models.is_model_ready(name, "")]
+            serves = self._askers.map(lambda name: self._models.is_model_ready(name, ""), self._names)
+            missing = [name for name, is_ready in zip(self._names, serves, strict=True) if not is_ready]
         except ServingError as error:
             return str(error)
         return f"it does not serve {', '.join(missing)}." if missing else ""

@@ -27,7 +27,7 @@ from atalaya_serving.grpc_v2 import SERVICE, InferenceService
 from atalaya_serving.rest_v2 import RestService
 from atalaya_serving.server import Server
 from atalaya_serving.stats import VersionStats
-from atalaya_serving.tfs.grpc_service import add_services
+from atalaya_serving.tfs.grpc_service import add_fast_services
 from atalaya_serving.tfs.rest_service import TfsRest
 from atalaya_spec.model_server import TENSORFLOW_SERVING, ModelServer
 
@@ -80,24 +80,25 @@ class OvmsServer(Server):
         service = OvmsInferenceService(self.dataplane, self._start.server)
         registers: list[Register] = [lambda server: add_v2(self._offered(server), service)]
         if TFS in self._apis:
-            registers.append(lambda server: add_services(self._offered(server), self.tfs))
+            registers.append(lambda server: add_fast_services(self._offered(server), self.tfs, self._watch_tfs))
         return registers
 
     def _offered(self, server: grpc.Server) -> OfferedMethods:
         return OfferedMethods(server, _V2_METHODS | _TFS_METHODS, self._watch)
 
     def _watch(self, method: str, request: Any, status: str, _seconds: float) -> None:
-        api, name = (KSERVE, method.removeprefix(_V2)) if method.startswith(_V2) else (TFS, method.rpartition("/")[2])
+        name = method.removeprefix(_V2)
         if name in ("ModelMetadata", "ModelReady"):
-            model, version = request.name, request.version
-        elif name in ("GetModelMetadata", "GetModelStatus"):
-            spec = request.model_spec
-            model, version = spec.name, str(spec.version.value or "")
-        else:
-            return
-        call = tell_call(self.repository, (api, GRPC, name), model, version)
-        if call is not None:
-            self._metrics().tells.count(call, is_ok=status == "OK")
+            self._count((KSERVE, GRPC, name), request.name, request.version, status)
+
+    def _watch_tfs(self, method: str, spec: Any, status: str, _seconds: float) -> None:
+        if method in ("GetModelMetadata", "GetModelStatus"):
+            self._count((TFS, GRPC, method), spec.name, str(spec.version.value or ""), status)
+
+    def _count(self, call: tuple[str, str, str], model: str, version: str, status: str) -> None:
+        told = tell_call(self.repository, call, model, version)
+        if told is not None:
+            self._metrics().tells.count(told, is_ok=status == "OK")
 
     def rest_app(self) -> ASGIApp:
         """With what browsers are told of other sites' pages."""

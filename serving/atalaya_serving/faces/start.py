@@ -63,14 +63,12 @@ def model_server(named: str) -> ModelServer:
 
 
 def run(face: Face, environment: Mapping[str, str]) -> int:
-    """Serve as that original until SIGTERM; the exit code is the original's."""
+    """Serve as that original until SIGTERM; the exit code is the original's, but for a drain that was cut short."""
     try:
-        server = _server(face, environment)
-        server.run()
+        return _server(face, environment).run()
     except Ended as ended:
         print(ended.words, end="", file=sys.stderr if ended.is_error else sys.stdout, flush=True)
         return ended.code
-    return 0
 
 
 def _server(face: Face, environment: Mapping[str, str]) -> "Server":

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import grpc
 from grpc_health.v1 import health_pb2
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -31,7 +30,7 @@ from atalaya_serving.model_state import VersionState
 from atalaya_serving.rest_v2 import RestService
 from atalaya_serving.server import Server
 from atalaya_serving.stats import VersionStats
-from atalaya_serving.tfs.grpc_service import add_services
+from atalaya_serving.tfs.grpc_service import add_fast_services
 from atalaya_serving.tfs.rest_service import TfsRest
 
 _log = logging.getLogger(__name__)
@@ -57,11 +56,11 @@ class TfsServer(Server):
 
     listens_while_loading = False
 
-    def __init__(self, start: TfsStart, engine: Engine) -> None:
+    def __init__(self, start: TfsStart, engine: Engine, *, fast: bool = True) -> None:
         """Load and bind nothing yet."""
         self._start = start
         self._metrics: TfsMetrics | None = None
-        super().__init__(start.settings, engine, fast=False)
+        super().__init__(start.settings, engine, fast=fast)
 
     @property
     def metrics(self) -> TfsMetrics:
@@ -130,18 +129,16 @@ class TfsServer(Server):
 
     def grpc_services(self) -> list[Register]:
         """PredictionService and ModelService; grpc.health.v1 where its flag asks for it."""
-        registers: list[Register] = [lambda server: add_services(self._offered(server), self.tfs)]
+        registers: list[Register] = [
+            lambda server: add_fast_services(OfferedMethods(server, _METHODS), self.tfs, self._watch)
+        ]
         if self._start.has_health:
             registers.append(partial(add_health, health=_ServerHealth(self.dataplane)))
         return registers
 
-    def _offered(self, server: grpc.Server) -> OfferedMethods:
-        return OfferedMethods(server, _METHODS, self._watch)
-
-    def _watch(self, method: str, request: Any, status: str, seconds: float) -> None:
-        name = method.rpartition("/")[2]
-        if name in _COUNTED:
-            self.metrics.count((request.model_spec.name, name, GRPC), status, seconds)
+    def _watch(self, method: str, spec: Any, status: str, seconds: float) -> None:
+        if method in _COUNTED:
+            self.metrics.count((spec.name, method, GRPC), status, seconds)
 
     def rest_app(self) -> ASGIApp:
         """With what browsers are told of other sites' pages."""

@@ -8,10 +8,13 @@ from typing import Any
 
 from atalaya_serving.dataplane import Accepted, Dataplane, InferReply, InferRequest, Receiver
 from atalaya_serving.datatypes import Tensor
-from atalaya_serving.errors import InvalidRequest, ModelNotFound, ModelNotReady
+from atalaya_serving.errors import InvalidRequest, ModelNotFound, ModelNotReady, ServingError
 from atalaya_serving.executor import NO_DEADLINE
 from atalaya_serving.served import ServedVersion
 from atalaya_serving.tfs.labels import LabelTable
+
+Ended = Callable[[Any, str, float], None]
+"""Told of the end of a call: its ModelSpec (or None), the name of its gRPC status, and the seconds it took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,10 @@ class Calls:
 
         return self._dataplane.infer_prepared(call.request(), find, receive)
 
+    def count_refused(self, call: Call, error: ServingError) -> None:
+        """Count a call for an inference that was refused before any version was asked."""
+        self._dataplane.refuse(call.request(), error, _told_elsewhere)
+
     def answer(self, spec: Any, call: Call, prepare: Callable[[ServedVersion], InferRequest]) -> Answer:
         """The same, waited for. Raises ServingError."""
         came: Future[InferReply] = Future()
@@ -91,6 +98,10 @@ class Calls:
         assert reply.served is not None
         names = [output.name for output in reply.outputs]
         return Answer(reply.served, dict(zip(names, reply.tensors, strict=True)))
+
+
+def _told_elsewhere(_reply: InferReply) -> None:
+    """Who refused answers."""
 
 
 def fill_spec(answer: Any, served: ServedVersion, signature: str) -> None:

@@ -1,13 +1,13 @@
 """Classify, Regress and MultiInference: tf.Examples in, labels with scores or values out."""
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from atalaya_serving.dataplane import InferRequest, InputTensor
 from atalaya_serving.datatypes import BYTES, Tensor
 from atalaya_serving.engines.base import DEFAULT_SIGNATURE
-from atalaya_serving.errors import InvalidRequest, ModelNotFound, NotSupported
+from atalaya_serving.errors import InvalidRequest, ModelNotFound, NotSupported, ServingError
 from atalaya_serving.served import ServedVersion
 from atalaya_serving.tfs.calls import Call, Calls, fill_spec
 from atalaya_serving.tfs.examples import features_to_tensors, serialized_examples
@@ -42,17 +42,34 @@ class ExamplesApi:
 
     def multi_inference(self, message: Any, call: Call) -> Any:
         """A MultiInferenceResponse: one version answers all tasks. Raises ServingError."""
-        _check_tasks(message.tasks)
-        if not message.tasks:
+        tasks = message.tasks
+        with self._counted(call):
+            _check_tasks(tasks)
+        if not tasks:
             return MultiInferenceResponse()
-        is_pinned = message.tasks[0].model_spec.WhichOneof("version_choice") == "version"
+        is_pinned = tasks[0].model_spec.WhichOneof("version_choice") == "version"
         for _ in range(0 if is_pinned else _TRIES):
+            served = self._resolved(tasks, call)
             with suppress(ModelNotFound):  # the version was retired between two tasks: another one stands in its place
-                return self._all_tasks(message, self._calls.resolve(message.tasks[0].model_spec), call)
-        return self._all_tasks(message, self._calls.resolve(message.tasks[0].model_spec), call)
+                return self._all_tasks(message, served, call)
+        return self._all_tasks(message, self._resolved(tasks, call), call)
+
+    @contextmanager
+    def _counted(self, call: Call) -> Iterator[None]:
+        """What is refused before a task was computed is counted here, the rest where it is computed."""
+        try:
+            yield
+        except ServingError as error:
+            self._calls.count_refused(call, error)
+            raise
+
+    def _resolved(self, tasks: Any, call: Call) -> ServedVersion:
+        with self._counted(call):
+            served = self._calls.resolve(tasks[0].model_spec)
+            self._check_signatures(served, tasks)
+            return served
 
     def _all_tasks(self, message: Any, served: ServedVersion, call: Call) -> Any:
-        self._check_signatures(served, message.tasks)
         response = MultiInferenceResponse()
         for task in message.tasks:
             spec = type(task.model_spec)()

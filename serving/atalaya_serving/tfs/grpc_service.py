@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import grpc
@@ -12,31 +13,27 @@ from atalaya_serving.errors import InvalidRequest, ServingError, code_of, told_t
 from atalaya_serving.executor import NO_DEADLINE
 from atalaya_serving.grpc_fast import FastMethod
 from atalaya_serving.tfs.api import TfsApi
-from atalaya_serving.tfs.calls import Call
+from atalaya_serving.tfs.calls import Call, Ended
 from atalaya_serving.tfs.messages import SERVICES
 
+_PROTOCOL = "tfs-grpc"
+_INFERENCES = frozenset({"PredictRequest", "ClassificationRequest", "RegressionRequest", "MultiInferenceRequest"})
 Method = Callable[[Any, Call], Any]
+Watch = Callable[[str, Any, str, float], None]
+"""Told of each call that ended and could be read: its method, its ModelSpec, the status' name, and the seconds."""
 
 
-def add_services(server: grpc.Server, api: TfsApi) -> None:
-    """Register both services on a server that has not started; handlers are given messages."""
-    for name, method, kind in _methods(api):
-        _add(
-            server,
-            name,
-            grpc.unary_unary_rpc_method_handler(
-                _answered(method),
-                request_deserializer=kind.FromString,
-                response_serializer=lambda response: response.SerializeToString(),
-            ),
-        )
+def add_fast_services(server: grpc.Server, api: TfsApi, watch: Watch | None = None) -> Mapping[str, FastMethod]:
+    """Register both services; Predict may take the short way.
 
-
-def add_fast_services(server: grpc.Server, api: TfsApi) -> Mapping[str, FastMethod]:
-    """The same; Predict may take the short way, and no message is parsed on the thread that reads all calls."""
-    for name, method, kind in _methods(api):
-        _add(server, name, grpc.unary_unary_rpc_method_handler(_answered(_parsed(method, kind))))
-    return {f"/{SERVICES['PredictionService'].full_name}/Predict": FastMethod("tfs-grpc", api.predictions.predict_fast)}
+    Handlers are given bytes: grpcio would parse a message on the one thread that reads all calls.
+    """
+    for (service, name), method, kind in _methods(api):
+        told = partial(watch, name) if watch else None
+        handler = grpc.unary_unary_rpc_method_handler(_answered(_watched(method, told), kind, api))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: handler}),))
+    predict = partial(api.predictions.predict_fast, ended=partial(watch, "Predict") if watch else None)
+    return {f"/{SERVICES['PredictionService'].full_name}/Predict": FastMethod(_PROTOCOL, predict)}
 
 
 def _methods(api: TfsApi) -> Iterator[tuple[tuple[str, str], Method, Any]]:
@@ -57,32 +54,45 @@ def _methods(api: TfsApi) -> Iterator[tuple[tuple[str, str], Method, Any]]:
             yield (descriptor.full_name, name), method, GetMessageClass(descriptor.methods_by_name[name].input_type)
 
 
-def _add(server: grpc.Server, name: tuple[str, str], handler: grpc.RpcMethodHandler) -> None:
-    service, method = name
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+def _watched(method: Method, ended: Ended | None) -> Method:
+    if ended is None:
+        return method
 
-
-def _parsed(method: Method, kind: Any) -> Method:
-    def answer(message: bytes, call: Call) -> Any:
+    def answer(request: Any, call: Call) -> Any:
+        code = "OK"
         try:
-            request = kind.FromString(message)
-        except DecodeError as error:
-            raise InvalidRequest(f"the message is no {kind.DESCRIPTOR.name}: {error}.") from error
-        return method(request, call).SerializeToString()
+            return method(request, call)
+        except ServingError as error:
+            code = code_of(error).grpc.name
+            raise
+        finally:
+            ended(getattr(request, "model_spec", None), code, time.monotonic() - call.arrived_at)
 
     return answer
 
 
-def _answered(method: Method) -> Callable[[Any, grpc.ServicerContext], Any]:
-    """Turn a ServingError into its gRPC status."""
+def _answered(method: Method, kind: Any, api: TfsApi) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+    """Bytes to bytes; a ServingError becomes its gRPC status."""
 
-    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+    def answer(message: bytes, context: grpc.ServicerContext) -> bytes:
         remaining = context.time_remaining()
         deadline = NO_DEADLINE if remaining is None else time.monotonic() + remaining
+        call = Call(_PROTOCOL, deadline, lambda: not context.is_active())
         try:
-            return method(request, Call("tfs-grpc", deadline, lambda: not context.is_active()))
+            return bytes(method(_parsed(message, kind, call, api), call).SerializeToString())
         except ServingError as error:
             context.abort(code_of(error).grpc, told_to_caller(error))
             raise
 
     return answer
+
+
+def _parsed(message: bytes, kind: Any, call: Call, api: TfsApi) -> Any:
+    """The request; one that cannot be read is counted where it asks for an inference."""
+    try:
+        return kind.FromString(message)
+    except DecodeError as error:
+        refused = InvalidRequest(f"the message is no {kind.DESCRIPTOR.name}: {error}.")
+        if kind.DESCRIPTOR.name in _INFERENCES:
+            api.calls.count_refused(call, refused)
+        raise refused from error

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from atalaya_serving import json_text
 from atalaya_serving.errors import InvalidRequest
-from atalaya_serving.tfs.json_tensors import as_bytes, is_base64, json_type, short_floats, signature_name, told
+from atalaya_serving.tfs.json_tensors import as_bytes, is_base64, json_type, signature_name, told
 from atalaya_serving.tfs.tensors import tf_name
 
 _KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
@@ -48,7 +49,7 @@ def regression_body(result: Any) -> bytes:
 
 
 def _short(values: list[float]) -> Any:
-    return short_floats(np.array(values, np.float32))
+    return json_text.short_floats(np.array(values, np.float32))
 
 
 def _fill_example(example: Any, raw: Any) -> None:

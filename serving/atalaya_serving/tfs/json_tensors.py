@@ -8,10 +8,12 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from atalaya_serving import json_text
 from atalaya_serving.datatypes import BF16, BYTES, NUMPY, Tensor
 from atalaya_serving.engines.base import TensorSpec
 from atalaya_serving.errors import InvalidRequest, NotSupported
@@ -29,9 +31,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not body:
         raise InvalidRequest("JSON Parse error: The document is empty")
     try:
-        raw = json.loads(body.decode())
-        if b"\\u" in body:
-            json.dumps(raw, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        raw = json_text.read(body)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"JSON Parse error: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
@@ -276,9 +276,11 @@ def told(value: Any, most: int = 200) -> str:
 
 def response_body(outputs: Mapping[str, Tensor], datatypes: Mapping[str, str], *, in_rows: bool) -> bytes:
     """The answer in the format of the request. Raises InvalidRequest where rows are asked for and there are none."""
+    outputs = {name: _widened(datatypes[name], tensor) for name, tensor in outputs.items()}
     values = {name: _values(name, datatypes[name], tensor) for name, tensor in outputs.items()}
+    encoded = partial(json_text.write, all_finite=all(map(json_text.is_finite, outputs.values())))
     if not in_rows:
-        return _encoded({"outputs": values if len(values) > 1 else next(iter(values.values()))})
+        return encoded({"outputs": values if len(values) > 1 else next(iter(values.values()))})
     sizes: dict[str, int] = {}
     for name, tensor in outputs.items():
         if tensor.ndim == 0:
@@ -290,23 +292,18 @@ def response_body(outputs: Mapping[str, Tensor], datatypes: Mapping[str, str], *
             )
         sizes[name] = tensor.shape[0]
     if len(values) == 1:
-        return _encoded({"predictions": next(iter(values.values()))})
+        return encoded({"predictions": next(iter(values.values()))})
     count = next(iter(sizes.values()))
-    return _encoded({"predictions": [{name: rows[row] for name, rows in values.items()} for row in range(count)]})
+    return encoded({"predictions": [{name: rows[row] for name, rows in values.items()} for row in range(count)]})
 
 
-def short_floats(tensor: Tensor) -> Any:
-    """float32 as the shortest decimals that mean the same float32: 0.2, not 0.20000000298023224."""
-    return tensor.astype(np.float32).astype("U32").astype(np.float64).tolist()
+def _widened(datatype: str, tensor: Tensor) -> Tensor:
+    return (tensor.astype(np.uint32) << 16).view(np.float32) if datatype == BF16 else tensor
 
 
 def _values(name: str, datatype: str, tensor: Tensor) -> Any:
-    if datatype == BF16:
-        tensor, datatype = (tensor.astype(np.uint32) << 16).view(np.float32), "FP32"
-    if datatype in ("FP32", "FP16"):
-        return short_floats(tensor)
     if datatype != BYTES:
-        return tensor.tolist()
+        return json_text.numbers(tensor)
     as_base64 = name.endswith("_bytes")
     flat = np.empty(tensor.size, object)
     flat[:] = [_string(name, item, as_base64) for item in tensor.ravel().tolist()]
@@ -323,10 +320,6 @@ def _string(name: str, item: bytes, as_base64: bool) -> Any:
             f"Tensor name: {name} has bytes that are no UTF-8; only an output whose name ends in _bytes is sent as"
             " base64, or take it over gRPC."
         ) from error
-
-
-def _encoded(answer: Any) -> bytes:
-    return json.dumps(answer, ensure_ascii=False).encode()
 
 
 def _is_object(value: Any) -> bool:

@@ -71,7 +71,7 @@ def configured(config: Any) -> Configured:
             raise SettingsError("a model has no name; give it one.")
         if any(model.name == one.name for model in models):
             raise SettingsError(f"Illegal to list model {one.name} multiple times in config list")
-        if not Path(one.base_path).is_absolute():
+        if not (Path(one.base_path).is_absolute() or "://" in one.base_path):
             raise SettingsError(
                 f"Expected model {one.name} to have an absolute path or URI; got base_path()={one.base_path}"
             )

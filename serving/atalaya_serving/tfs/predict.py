@@ -1,16 +1,17 @@
 """Predict and GetModelMetadata: tensors in, tensors out, and what a model's signatures are."""
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
 from atalaya_serving.dataplane import Accepted, InferReply, InferRequest, InputTensor
 from atalaya_serving.engines.base import DEFAULT_SIGNATURE, TensorSpec
-from atalaya_serving.errors import InvalidRequest, PreconditionFailed, ServingError
+from atalaya_serving.errors import InvalidRequest, PreconditionFailed, ServingError, code_of
 from atalaya_serving.grpc_fast import FastCall
 from atalaya_serving.served import ServedVersion
-from atalaya_serving.tfs.calls import Answer, Call, Calls, fill_spec
+from atalaya_serving.tfs.calls import Answer, Call, Calls, Ended, fill_spec
 from atalaya_serving.tfs.messages import (
     GetModelMetadataResponse,
     PredictResponse,
@@ -40,18 +41,23 @@ class PredictApi:
             raise answer
         return answer
 
-    def predict_fast(self, message: bytes, call: FastCall) -> Accepted | None:
+    def predict_fast(self, message: bytes, call: FastCall, ended: Ended | None = None) -> Accepted | None:
         """Predict, the short way. Raises InvalidRequest."""
+        told = call.fill(InferRequest("", "", ()), math.inf)
+        given = Call(told.protocol, told.deadline, told.is_cancelled, told.arrived_at)
+        wire = parse_predict(message)
 
         def respond(answer: Any) -> None:
+            code = "OK"
             if isinstance(answer, ServingError):
+                code = code_of(answer).grpc.name
                 call.fail(answer)
             else:
                 call.send(answer.SerializeToString())
+            if ended is not None:
+                ended(wire.message.model_spec, code, time.monotonic() - told.arrived_at)
 
-        told = call.fill(InferRequest("", "", ()), math.inf)
-        given = Call(told.protocol, told.deadline, told.is_cancelled, told.arrived_at)
-        return self._start(parse_predict(message), given, respond)
+        return self._start(wire, given, respond)
 
     def _start(self, wire: WirePredict, call: Call, respond: Callable[[Any], None]) -> Accepted | None:
         """Have `respond` called with a PredictResponse or a ServingError."""

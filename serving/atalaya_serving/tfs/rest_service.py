@@ -82,7 +82,7 @@ class TfsRest:
             found = _COMPUTE.fullmatch(path)
             if not found:
                 raise InvalidRequest(f"Malformed request: POST {path}")
-            answer = self._methods[found["method"].lower()](found, body, call)
+            answer = _unless_too_deep(self._methods[found["method"].lower()], found, body, call)
         except ServingError as error:
             count_refused(self._dataplane, _PROTOCOL, error)
             raise
@@ -128,6 +128,13 @@ class TfsRest:
         told = self._api.metadata(request)
         signatures = _as_dict(SignatureDefMap.FromString(told.metadata[SIGNATURE_DEF].value))
         return _pretty({"model_spec": _as_dict(told.model_spec), "metadata": {SIGNATURE_DEF: signatures}})
+
+
+def _unless_too_deep(method: Callable[..., Callable[[], bytes]], *given: Any) -> Callable[[], bytes]:
+    try:
+        return method(*given)
+    except RecursionError as error:  # a document that can be read and not be told
+        raise InvalidRequest("JSON Parse error: lists or objects are nested too deeply") from error
 
 
 def _fill(spec: Any, found: "re.Match[str]") -> Any:

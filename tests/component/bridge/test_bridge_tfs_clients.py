@@ -16,8 +16,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 import builders_tfs as tfs
 from atalaya_serving.bridge.server import Bridge
 from atalaya_serving.settings import Settings
-from builders_bridge import Upstream, bridging, refusal, upstream
-from builders_serving import ELEMENTS, arithmetic, echo, free_port, save, scale
+from builders_bridge import Upstream, bridging, refusal
+from builders_serving import ELEMENTS, free_port
 
 CODES = grpc.StatusCode
 TYPES = {
@@ -26,18 +26,6 @@ TYPES = {
     "FP64": tf.float64, "BF16": tf.bfloat16, "BYTES": tf.string,
 }  # fmt: skip
 LABELS = {"scale": {"stable": 1, "next": 2, "gone": 9}}
-
-
-@pytest.fixture(scope="module")
-def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
-    root = tmp_path_factory.mktemp("models")
-    for datatype in ELEMENTS:
-        save(echo(datatype), root, datatype)
-    save(arithmetic(), root, "arithmetic")
-    save(scale(3.0), root, "scale")
-    save(scale(1.0, [-1, 256]), root, "wide")
-    with upstream(root) as made:
-        yield made
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["short way", "ordinary way"])

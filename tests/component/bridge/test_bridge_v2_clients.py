@@ -22,7 +22,7 @@ from tritonclient.utils import InferenceServerException
 import builders_tfs as tfs
 from atalaya_serving.bridge.server import Bridge
 from builders_bridge import Upstream, bridging, refusal, upstream
-from builders_serving import ELEMENTS, arithmetic, echo, save, scale
+from builders_serving import ELEMENTS, save, scale
 
 CODES = grpc.StatusCode
 NUMPY = {
@@ -31,18 +31,6 @@ NUMPY = {
     "FP64": np.float64, "BF16": ml_dtypes.bfloat16, "BYTES": np.object_,
 }  # fmt: skip
 X = np.ones((1, 4), np.float32)
-
-
-@pytest.fixture(scope="module")
-def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
-    root = tmp_path_factory.mktemp("models")
-    for datatype in ELEMENTS:
-        save(echo(datatype), root, datatype)
-    save(arithmetic(), root, "arithmetic")
-    save(scale(3.0), root, "scale")
-    save(scale(1.0, [-1, 256]), root, "wide")
-    with upstream(root) as made:
-        yield made
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["short way", "ordinary way"])
