@@ -18,7 +18,7 @@ STYLE = """<style>
 .at-table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 .at-table th { text-align: left; font-weight: 650; border-bottom: 2px solid #7d8790; padding: .25rem .8rem .25rem 0; }
 .at-table td { vertical-align: top; border-bottom: 1px solid #d5dde3; padding: .3rem .8rem .3rem 0;
-  overflow-wrap: anywhere; min-width: 4rem; }
+  overflow-wrap: break-word; min-width: 4rem; }
 .at-scroll { overflow-x: auto; }
 </style>"""
 

@@ -31,7 +31,7 @@ class RegistryStore:
         if not self._repository or re.search(r"[@:]", self._repository):
             raise StoreUnreadable(f"{uri} is no repository; leave out tag and digest: the tags are the versions.")
         scheme = "http" if environment.get("OCI_PLAIN_HTTP", "").lower() in ("1", "true") else "https"
-        self._root = f"{scheme}://{'registry-1.docker.io' if host == 'docker.io' else host}/v2/{self._repository}"
+        self._root = f"{scheme}://{host}/v2/{self._repository}"
         self._login, self._authorization = _login(host, environment), ""
 
     def folders(self) -> Iterator[str]:
@@ -109,7 +109,7 @@ def _login(host: str, environment: Mapping[str, str]) -> str:
         auths = dict(json.loads(text).get("auths") or {})
     except (ValueError, AttributeError, TypeError):
         raise BadCredentials("the Docker config of the Secret is no JSON; make it with docker login.") from None
-    for name in (host, f"https://{host}", "https://index.docker.io/v1/" if host == "docker.io" else host):
+    for name in (host, f"https://{host}"):
         if entry := auths.get(name):
             plain = f"{entry.get('username', '')}:{entry.get('password', '')}"
             return str(entry.get("auth") or base64.b64encode(plain.encode()).decode())
