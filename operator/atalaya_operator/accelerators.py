@@ -154,11 +154,19 @@ def obstacle_of(node: Manifest, tolerations: Sequence[Mapping[str, Any]]) -> str
         return "is not ready"
     if node["spec"].get("unschedulable"):
         return "is cordoned"
+    if taint := closing_taint(node, tolerations):
+        value = f"={taint['value']}" if taint.get("value") else ""
+        return f"has the taint {taint['key']}{value}:{taint['effect']}"
+    return ""
+
+
+def closing_taint(node: Manifest, tolerations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The first taint that keeps pods with these tolerations away."""
     for taint in node["spec"].get("taints") or ():
         if taint.get("effect") in _KEEPS_AWAY and not any(_tolerates(one, taint) for one in tolerations):
-            value = f"={taint['value']}" if taint.get("value") else ""
-            return f"has the taint {taint['key']}{value}:{taint['effect']}"
-    return ""
+            found: Mapping[str, Any] = taint
+            return found
+    return None
 
 
 def is_ready(node: Manifest) -> bool:

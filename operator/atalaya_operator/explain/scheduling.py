@@ -5,9 +5,8 @@ word tells the two apart.
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
+from atalaya_operator.accelerators import closing_taint
 from atalaya_operator.explain.case import Case
 from atalaya_operator.explain.finding import Finding, finding
 from atalaya_operator.explain.nodes import why_lost
@@ -23,7 +22,6 @@ from atalaya_operator.revision import Manifest
 from atalaya_spec.server_versions import CPU
 
 _INSUFFICIENT = re.compile(r"(\d+) Insufficient ([\w./-]+?)(?=[,.]? |[,.]?$)")
-_CLOSING = ("NoSchedule", "NoExecute")
 _MOST_NAMED = 5
 
 
@@ -81,21 +79,11 @@ def why_closed(node: Manifest, one: Pod) -> str | None:
         return "is cordoned."
     if lost := why_lost(node):
         return lost
-    for taint in node["spec"]["taints"]:
-        if taint.get("effect") in _CLOSING and not any(_tolerates(one_of, taint) for one_of in one.tolerations):
-            return f"has the taint {taint['key']}."
-    return None
+    taint = closing_taint(node, one.tolerations)
+    return f"has the taint {taint['key']}." if taint else None
 
 
 def scheduler_words(text: str) -> str:
     """Without what it says of making room, which says the same again."""
     said = " ".join(text.partition(" preemption:")[0].split())
     return said.removesuffix(" no new claims to deallocate,")
-
-
-def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
-    if toleration.get("effect") not in (None, taint.get("effect")):
-        return False
-    if toleration.get("operator", "Equal") == "Exists":
-        return toleration.get("key") in (None, taint["key"])
-    return bool(toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get("value", ""))
