@@ -242,14 +242,16 @@ class _Teller:
     def __init__(self, tell: Tell | None, total: int) -> None:
         self._tell, self._before, self._total = tell, 0, total
         self._start = self._told = time.monotonic()
+        self._is_known = False
         self.done = 0
 
     def resume(self, done: int) -> None:
-        """So many were there before."""
+        """So many were there before; until that is known there is nothing to tell."""
         self.done = self._before = done
+        self._is_known = True
 
     def tick(self) -> None:
-        if time.monotonic() - self._told >= _TICK_SECONDS:
+        if self._is_known and time.monotonic() - self._told >= _TICK_SECONDS:
             self.tell()
 
     def tell(self) -> None:
