@@ -94,3 +94,4 @@ def test_a_pod_starts_with_the_device_and_the_next_model_falls_back_until_there_
     cluster.wait("im/m", "condition=Ready", second)
     cluster.kubectl("delete", "namespace", second, "--wait=false")
     cluster.processes.stop(plugin)
+    cluster.until("the plugin is missed", lambda: allocatable_is(cluster, "0"))  # or later tests find its devices
