@@ -26,6 +26,8 @@ AddNode = Callable[..., str]
 @pytest.fixture(scope="module")
 def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
     install_crds(cluster)
+    # Those of tests before, whose namespaces are still going: one with a choice would have the operator look at others.
+    cluster.kubectl("delete", "im", "--all", "--all-namespaces")
     cores = FakeNode("fake-cores")
     cluster.apply(cores.manifest())
     cluster.wait(f"node/{cores.name}", "condition=Ready")
