@@ -247,8 +247,8 @@ def table(result: dict[str, Any]) -> str:
         f"{result['restart_requests']} requests, {result['restart_writes']} of them writes.",
         "",
         f"The last pod was Ready after {result['all_pods_ready_s']:.1f} s, the last Service led to it after "
-        f"{result['all_endpoints_ready_s']:.1f} s; a model said so {result['median_behind_pod_s']:.1f} s (median) after its "
-        f"pod, {result['median_behind_endpoint_s']:.1f} s after its Service. Requests a model of Kubernetes' "
+        f"{result['all_endpoints_ready_s']:.1f} s; a model said so {result['median_behind_pod_s']:.1f} s (median) "
+        f"after its pod, {result['median_behind_endpoint_s']:.1f} s after its Service. Requests a model of Kubernetes' "
         f"controllers: {asked}.",
     ]
     return "\n".join(lines) + "\n"
