@@ -155,9 +155,9 @@ def test_an_autoscaler_owns_the_replicas() -> None:
 @pytest.mark.parametrize(
     ("engine", "query"),
     [
-        ("openvino", 'ovms_request_time_us_bucket{name="m",namespace="default"}[1m]))) / 1000 >= 0) or vector(0)'),
-        ("tensorflow", 'latency_bucket{model_name="m",namespace="default"}[1m]))) / 1000 >= 0) or vector(0)'),
-        ("atalaya", 'atalaya_request_seconds_bucket{model="m",namespace="default"}[1m]))) * 1000 >= 0) or vector(0)'),
+        ("openvino", 'ovms_request_time_us_bucket{name="m",namespace="default"}[2m]))) / 1000 >= 0) or vector(0)'),
+        ("tensorflow", 'latency_bucket{model_name="m",namespace="default"}[2m]))) / 1000 >= 0) or vector(0)'),
+        ("atalaya", 'atalaya_request_seconds_bucket{model="m",namespace="default"}[2m]))) * 1000 >= 0) or vector(0)'),
     ],
 )
 def test_a_latency_is_compared_in_milliseconds_whatever_the_engine_counts_in(engine: str, query: str) -> None:
