@@ -178,6 +178,19 @@ def test_a_servers_own_queue_is_shared_by_its_replicas(engine: str, series: str)
     assert (trigger["metricType"], trigger["metadata"]["threshold"]) == ("AverageValue", "8")
 
 
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [({}, 300), ({"cooldown": "20m"}, 1200), ({"cooldown": "1500ms"}, 2), ({"cooldown": "999999999h"}, 2**31 - 1)],
+)
+def test_how_long_the_last_replica_stays_is_said_where_it_may_go(given: dict[str, Any], seconds: int) -> None:
+    scaling = {"min": 0, "max": 3, "queue": {"length": 8, "query": "sum(waiting)"}, **given}
+    (scaler,) = of_kind(Case({"scaling": scaling}, platform=WITH_MONITORING).objects(), "ScaledObject")
+    assert scaler["spec"]["cooldownPeriod"] == seconds
+    assert scaler["spec"]["pollingInterval"] == 10
+    (stays,) = of_kind(CASES["openvino-xe-s3-by-latency"].objects(), "ScaledObject")
+    assert stays["spec"].keys().isdisjoint({"cooldownPeriod", "pollingInterval"})
+
+
 def test_without_keda_a_model_runs_with_its_fewest_replicas_and_the_reason_is_told() -> None:
     model = inference_model(scaling={"min": 2, "max": 4, "concurrency": 4})
     one = revision(model, Decisions((PinnedVersion(3),), "cpu"), PLAIN)

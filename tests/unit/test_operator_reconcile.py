@@ -7,7 +7,7 @@ import pytest
 from atalaya_operator.errors import ObjectRefused, TryAgain
 from atalaya_operator.platform import Platform
 from atalaya_operator.reconcile import HANDOVER_MANAGER
-from builders_operator import PLAIN
+from builders_operator import PLAIN, WITH_MONITORING
 from builders_reconcile import KEY, UID, FakeCluster, Manifest, model
 
 SCALED: dict[str, Any] = {"resources": {"requests": {"cpu": 1}}, "scaling": {"max": 5, "cpu": "70%"}}
@@ -257,6 +257,29 @@ def test_an_autoscaler_is_handed_the_replicas_without_a_moment_of_one() -> None:
     cluster.all_pods_answer()
     cluster.reconcile()
     assert all(call.startswith("status") for call in cluster.calls)
+
+
+def test_a_deployment_is_handed_over_before_its_autoscaler_is_made() -> None:
+    cluster = FakeCluster(model(scaling={"min": 2, "max": 5, "concurrency": 4}))
+    cluster.reconcile(WITH_MONITORING)
+    (name,) = cluster.names("Deployment")
+    assert cluster.objects["Deployment", name]["spec"]["replicas"] == 2
+    scaler = cluster.calls.index(f"apply ScaledObject/{name}")
+    assert cluster.calls.index(f"apply as {HANDOVER_MANAGER} Deployment/{name}") < scaler
+    assert [call for call in cluster.calls[scaler:] if "Deployment" in call] == []
+
+
+def test_a_model_that_may_have_no_pods_starts_without_any_and_so_does_what_takes_over_at_zero() -> None:
+    spec: dict[str, Any] = {"scaling": {"min": 0, "max": 3, "queue": {"length": 8, "query": "sum(waiting)"}}}
+    cluster = FakeCluster(model(**spec))
+    cluster.settle(WITH_MONITORING)
+    (old,) = cluster.names("Deployment")
+    assert cluster.objects["Deployment", old]["spec"]["replicas"] == 0
+    assert status(cluster)["reason"] == "ScaledToZero"
+    change(cluster, **spec, engineVersion="2026.2.1")
+    cluster.settle(WITH_MONITORING)
+    (new,) = cluster.names("Deployment")
+    assert (new != old, cluster.objects["Deployment", new]["spec"]["replicas"]) == (True, 0)
 
 
 def test_a_new_revision_under_an_autoscaler_starts_with_as_many_pods_as_the_old_one_has() -> None:
