@@ -371,6 +371,23 @@ def test_a_scaler_that_the_cluster_lacks_is_told() -> None:
     assert status(cluster)["reason"] == "Serving"
 
 
+def test_a_scaler_that_keda_says_fails_is_told_until_it_works_again() -> None:
+    cluster = FakeCluster(model(scaling={"max": 3, "queue": {"length": 8, "query": "up"}}))
+    cluster.settle(WITH_MONITORING)
+    assert condition(cluster, "Autoscaling")["reason"] == "ScalerMade"
+    (name,) = cluster.names("ScaledObject")
+    failed = {"type": "Ready", "status": "False", "reason": "TriggerError", "message": "Triggers do not work"}
+    cluster.edit("ScaledObject", name, lambda live: live.update(status={"conditions": [failed]}))
+    cluster.reconcile(WITH_MONITORING)
+    told = condition(cluster, "Autoscaling")
+    assert (told["status"], told["reason"]) == ("False", "ScalerFailing")
+    assert f"Triggers do not work. See kubectl describe scaledobject {name} --namespace default" in told["message"]
+    assert status(cluster)["reason"] == "Serving"
+    cluster.edit("ScaledObject", name, lambda live: live.update(status={"conditions": [{**failed, "status": "True"}]}))
+    cluster.reconcile(WITH_MONITORING)
+    assert condition(cluster, "Autoscaling")["status"] == "True"
+
+
 def test_a_model_without_pods_is_ready_at_zero() -> None:
     cluster = served(replicas=0)
     assert status(cluster)["reason"] == "ScaledToZero"
