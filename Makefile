@@ -75,7 +75,7 @@ browser: setup ## The dashboard in headless Chromium
 images: ## Build the images for a cluster with docker, or IMAGE_TOOL=podman, IMAGE_TOOL=buildah
 	for target in operator serving dashboard; do $(IMAGE_TOOL) build --target $$target --tag atalaya/$$target:$(VERSION) .; done
 
-cluster-prepare: setup ## Build the test cluster's programs and images (once, a quarter of an hour)
+cluster-prepare: setup ## Build the test cluster's programs and images (once, half an hour)
 	@tests/system-packages.sh cluster
 	@if [ "$$(id -u)" -eq 0 ]; then PYTHONPATH=tests $(BIN)/python -m cluster prepare; \
 	else echo "The test cluster needs root; its tests are left out. To run them: sudo make cluster"; [ "$${CI:-}" != true ]; fi

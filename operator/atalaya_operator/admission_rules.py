@@ -129,6 +129,10 @@ _SCALING_RULES = (
         "no server measures anything at zero replicas, so nothing would bring one back; write min: 1, or "
         "queue: {length: …, query: …} that counts what waits elsewhere",
     ),
+    rule(
+        "!has(self.cooldown) || (has(self.min) && self.min == 0)",
+        "cooldown says when the last replica goes, and above min 0 it stays; write min: 0, or leave cooldown out",
+    ),
 )
 _RULES: Mapping[str, Sequence[Schema]] = {
     "": _NAME_RULES,

@@ -18,6 +18,7 @@ from atalaya_operator.explain.reasons import Family
 from atalaya_operator.manifests.autoscaler import lacking
 from atalaya_operator.names import selector, service_name
 from atalaya_operator.observed import ObjectKey, Seen
+from atalaya_operator.platform import SCALED_OBJECT
 from atalaya_operator.reconcile import Target
 from atalaya_operator.revision import Manifest
 from atalaya_operator.schema import plain
@@ -29,7 +30,7 @@ from atalaya_spec.problems import Problem
 READY, AVAILABLE, PROGRESSING, AUTOSCALING = "Ready", "Available", "Progressing", "Autoscaling"
 SCHEDULED, MODEL_LOADED = "Scheduled", "ModelLoaded"
 PODS_ANSWER, NO_POD_ANSWERS = "PodsAnswer", "NoPodAnswers"
-SCALER_MADE, SCALER_MISSING = "ScalerMade", "ScalerMissing"
+SCALER_MADE, SCALER_MISSING, SCALER_FAILING = "ScalerMade", "ScalerMissing", "ScalerFailing"
 
 _LONGEST = 4096
 
@@ -87,7 +88,7 @@ def progress(target: Target, seen: Seen, explained: Explained) -> Finding:
     meanwhile = "" if serves else "; the revision before it serves until then"
     if explained.fault:
         return replace(explained.fault, message=f"{explained.fault.message} ({counted}{meanwhile}.)")
-    if stalled := _deployment_condition(new, "Progressing", FALSE):
+    if stalled := _condition_of(new, "Progressing", FALSE):
         names = {"namespace": target.subject.namespace,
                  "selector": _selector(target.subject.model.name, target.revision.digest)}  # fmt: skip
         return finding(reasons.STALLED, f"{counted}; {stalled.get('message', '')}", **names)
@@ -153,7 +154,7 @@ def _conditions(
         _model_loaded(told, serves=serves),
     ]
     if target and target.subject.model.spec.scaling:
-        made.append(_autoscaling(target))
+        made.append(_autoscaling(target, seen))
     if target and target.choice:
         preferred = device_words.preference(target.choice, target.subject.model.spec.devices)
         made += [_named(PREFERRED_DEVICE, *preferred)] if preferred else []
@@ -208,14 +209,26 @@ def _with_device(told: Finding, target: Target | None) -> Finding:
     return replace(told, message=message, next_step=step if choice.never_fits else told.next_step or step)
 
 
-def _autoscaling(target: Target) -> Condition:
+def _autoscaling(target: Target, seen: Seen) -> Condition:
     scaling = target.subject.model.spec.scaling
     assert scaling  # only asked where there is one
     if lacks := " ".join(map(str, lacking(target.subject.model, target.platform))):
         return _named(AUTOSCALING, False, SCALER_MISSING, lacks)
+    scaled = seen.objects.get(ObjectKey(SCALED_OBJECT, target.revision.name))
+    if scaled and (failed := _condition_of(scaled, READY, FALSE)):
+        return _named(AUTOSCALING, False, SCALER_FAILING, _scaler_failure(scaled, failed))
     if bounded := device_words.capped(target.choice, scaling.max):
         return _named(AUTOSCALING, True, SCALER_CAPPED, bounded)
     return _named(AUTOSCALING, True, SCALER_MADE, "an autoscaler owns the replicas.")
+
+
+def _scaler_failure(scaled: Manifest, failed: Mapping[str, Any]) -> str:
+    """KEDA's condition says little of the cause; its events on the object do."""
+    name, namespace = scaled["metadata"]["name"], scaled["metadata"]["namespace"]
+    return (
+        f"KEDA says: {failed.get('message', '')}. See kubectl describe scaledobject {name} --namespace {namespace}; "
+        "ask Prometheus the query that stands there, which must answer one number."
+    )
 
 
 def _revision(
@@ -244,7 +257,7 @@ def _newest_first(entry: tuple[str, Manifest]) -> tuple[int, str]:
 def _pods(deployment: Manifest, seen: Seen) -> int:
     """A Deployment that has no pods in its first moments is told to have those it makes, or each start were a write."""
     there = len(rollout.living(deployment, seen.pods))
-    return there or (0 if _deployment_condition(deployment, "ReplicaFailure", TRUE) else rollout.desired(deployment))
+    return there or (0 if _condition_of(deployment, "ReplicaFailure", TRUE) else rollout.desired(deployment))
 
 
 def _serving(target: Target, seen: Seen) -> str:
@@ -259,9 +272,9 @@ def _selector(model: str, digest: str) -> str:
     return ",".join(f"{key}={value}" for key, value in selector(model, digest or None).items())
 
 
-def _deployment_condition(deployment: Manifest, kind: str, value: str) -> Mapping[str, Any] | None:
-    for one in (deployment.get("status") or {}).get("conditions") or ():
+def _condition_of(found: Manifest, kind: str, value: str) -> Mapping[str, Any] | None:
+    for one in (found.get("status") or {}).get("conditions") or ():
         if one["type"] == kind and one["status"] == value:
-            found: Mapping[str, Any] = one
-            return found
+            told: Mapping[str, Any] = one
+            return told
     return None

@@ -11,7 +11,7 @@ from atalaya_operator import rollout
 from atalaya_operator.desired_state import model_objects, revision_objects
 from atalaya_operator.device_choice import Choice
 from atalaya_operator.kinds import OWNED
-from atalaya_operator.manifests.autoscaler import bounds
+from atalaya_operator.manifests.autoscaler import SCALERS, bounds
 from atalaya_operator.manifests.subject import Subject
 from atalaya_operator.names import FIELD_MANAGER, REVISION_LABEL
 from atalaya_operator.observed import ObjectKey, Seen, object_key
@@ -54,9 +54,15 @@ class Step:
 
 
 def next_step(target: Target, seen: Seen) -> Step:
-    """What is to be done; an empty step when all is as it should be."""
+    """What is to be done; an empty step when all is as it should be.
+
+    A Deployment that starts with a number of ours is handed over before its autoscaler is made: what that sets in its
+    first moments would else be set back.
+    """
     wanted = wanted_objects(target, seen)
-    applies = tuple(apply for manifest in wanted for apply in _applies(manifest, seen.objects))
+    hands_over_first = any("replicas" in one["spec"] for one in wanted if _is_new(one, seen))
+    now = [one for one in wanted if not (hands_over_first and one["kind"] in SCALERS)]
+    applies = tuple(apply for manifest in now for apply in _applies(manifest, seen.objects))
     return Step(applies) if applies else Step(removals=tuple(_removals(target, seen, wanted)))
 
 
@@ -98,7 +104,10 @@ def _is_new(manifest: Manifest, seen: Seen) -> bool:
 def _with_start(
     manifest: Manifest, model: InferenceModel, one: Revision, objects: Mapping[ObjectKey, Manifest]
 ) -> Manifest:
-    """A new Deployment under an autoscaler starts with as many pods as the one that it takes over from."""
+    """A new Deployment under an autoscaler starts with as many pods as the one that it takes over from.
+
+    The first one with the fewest. None may be both: a pod that is taken away at once would have held a device for it.
+    """
     if model.spec.scaling is None or "replicas" in manifest["spec"]:
         return manifest
     there = [
@@ -108,7 +117,7 @@ def _with_start(
     ]
     least, most = bounds(model.spec.scaling, one.most_replicas)
     start = min(max([least, *there]), most)
-    return {**manifest, "spec": manifest["spec"] | {"replicas": start}} if start > 1 else manifest
+    return {**manifest, "spec": manifest["spec"] | {"replicas": start}} if start != 1 else manifest
 
 
 def _applies(manifest: Manifest, objects: Mapping[ObjectKey, Manifest]) -> list[Apply]:

@@ -152,6 +152,9 @@ class Scaling:
         "95th percentile of a request's time to stay under.", _DURATION, default=None
     )
     queue: QueueTarget | None = described("Waiting requests to aim at.", Struct(QueueTarget), default=None)
+    cooldown: Duration | None = described(
+        "With `min: 0`: how long the last replica stays after the last work was seen. Default: 5m.", _WAIT, default=None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

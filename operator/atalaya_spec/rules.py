@@ -119,6 +119,9 @@ def _scaling_has_one_signal(given: Given) -> Iterator[Problem]:
     if least == 0 and f"{path}.queue.query" not in given:
         yield Problem(f"{path}.min", "no server measures anything at zero replicas, so nothing would bring one back",
                       "write min: 1, or queue: {length: …, query: …} that counts what waits elsewhere")  # fmt: skip
+    if least > 0 and f"{path}.cooldown" in given:
+        yield Problem(f"{path}.cooldown", f"it says when the last replica goes, and with min {least} it stays",
+                      "write min: 0, or leave cooldown out")  # fmt: skip
 
 
 def _queue_is_seen(given: Given) -> Iterator[Problem]:

@@ -68,6 +68,15 @@ KUBERNETES_COMMANDS = (
     "kube-proxy",
 )
 
+KEDA_KINDS = (
+    "eventing.keda.sh_cloudeventsources",
+    "eventing.keda.sh_clustercloudeventsources",
+    "keda.sh_clustertriggerauthentications",
+    "keda.sh_scaledjobs",
+    "keda.sh_scaledobjects",
+    "keda.sh_triggerauthentications",
+)
+
 MODULES = (
     GoModule(
         "kubernetes",
@@ -104,6 +113,22 @@ MODULES = (
         "metrics-server",
         "sigs.k8s.io/metrics-server",
         {"metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server"},
+    ),
+    GoModule(
+        "keda",
+        "github.com/kedacore/keda/v2",
+        {
+            "keda-operator": "github.com/kedacore/keda/v2/cmd/operator",
+            "keda-adapter": "github.com/kedacore/keda/v2/cmd/adapter",
+        },
+        {"github.com/kedacore/keda/v2/version.Version": "2.20.2"},
+        shipped={
+            **{f"keda-crd-{kind}.yaml": f"config/crd/bases/{kind}.yaml" for kind in KEDA_KINDS},
+            "keda-role.yaml": "config/rbac/role.yaml",
+            "keda-role-binding.yaml": "config/rbac/role_binding.yaml",
+            "keda-metrics-role.yaml": "config/metrics-server/role.yaml",
+            "keda-metrics-role-binding.yaml": "config/metrics-server/role_binding.yaml",
+        },
     ),
     GoModule(
         "versitygw",

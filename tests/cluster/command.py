@@ -91,7 +91,7 @@ COMMANDS: Mapping[str, tuple[Callable[[], None], str]] = {
     "down": (down, "end it, or what a crash left of it"),
     "status": (status, "what runs"),
     "shell": (shell, "print the line that opens a shell inside"),
-    "prepare": (prepare, "build the programs and the images (once, a quarter of an hour)"),
+    "prepare": (prepare, "build the programs and the images (once, half an hour)"),
 }
 
 

@@ -36,5 +36,5 @@ def missing(checkout: Path = CHECKOUT) -> list[str]:
         lacking.append(f"not installed: {', '.join(absent)}: run tests/system-packages.sh cluster")
     unbuilt = binaries(checkout).missing()
     if unbuilt:
-        lacking.append(f"not built: {', '.join(unbuilt)}: run make cluster-prepare (a quarter of an hour, once)")
+        lacking.append(f"not built: {', '.join(unbuilt)}: run make cluster-prepare (half an hour, once)")
     return lacking

@@ -40,12 +40,12 @@ MODELS = (
 )
 
 
-def volume(folder: Path, namespace: str) -> dict[str, Any]:
+def volume(folder: Path, namespace: str, name: str = "models") -> dict[str, Any]:
     """A folder of the node for the claim of a namespace."""
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": "models"},
+        "metadata": {"name": name},
         "spec": {
             "capacity": {"storage": "1Gi"},
             "accessModes": ["ReadOnlyMany"],
@@ -56,11 +56,11 @@ def volume(folder: Path, namespace: str) -> dict[str, Any]:
     }
 
 
-def claim() -> dict[str, Any]:
+def claim(volume: str = "models") -> dict[str, Any]:
     spec = {
         "accessModes": ["ReadOnlyMany"],
         "storageClassName": "",
-        "volumeName": "models",
+        "volumeName": volume,
         "resources": {"requests": {"storage": "1Gi"}},
     }
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "models"}, "spec": spec}

@@ -42,7 +42,7 @@ ALL_OFF = {"webhook.enabled": "false", "networkPolicy.enabled": "false", "rbac.a
 def helm(*arguments: str) -> str:
     program = binaries().path("helm")
     if not program.is_file():
-        do_without("Helm is not built: run make cluster-prepare (a quarter of an hour, once)")
+        do_without("Helm is not built: run make cluster-prepare (half an hour, once)")
     done = subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -155,9 +155,9 @@ def test_an_autoscaler_owns_the_replicas() -> None:
 @pytest.mark.parametrize(
     ("engine", "query"),
     [
-        ("openvino", 'ovms_request_time_us_bucket{name="m",namespace="default"}[1m]))) / 1000 >= 0) or vector(0)'),
-        ("tensorflow", 'latency_bucket{model_name="m",namespace="default"}[1m]))) / 1000 >= 0) or vector(0)'),
-        ("atalaya", 'atalaya_request_seconds_bucket{model="m",namespace="default"}[1m]))) * 1000 >= 0) or vector(0)'),
+        ("openvino", 'ovms_request_time_us_bucket{name="m",namespace="default"}[2m]))) / 1000 >= 0) or vector(0)'),
+        ("tensorflow", 'latency_bucket{model_name="m",namespace="default"}[2m]))) / 1000 >= 0) or vector(0)'),
+        ("atalaya", 'atalaya_request_seconds_bucket{model="m",namespace="default"}[2m]))) * 1000 >= 0) or vector(0)'),
     ],
 )
 def test_a_latency_is_compared_in_milliseconds_whatever_the_engine_counts_in(engine: str, query: str) -> None:
@@ -176,6 +176,19 @@ def test_a_servers_own_queue_is_shared_by_its_replicas(engine: str, series: str)
     (trigger,) = of_kind(case.objects(), "ScaledObject")[0]["spec"]["triggers"]
     assert series in trigger["metadata"]["query"]
     assert (trigger["metricType"], trigger["metadata"]["threshold"]) == ("AverageValue", "8")
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [({}, 300), ({"cooldown": "20m"}, 1200), ({"cooldown": "1500ms"}, 2), ({"cooldown": "999999999h"}, 2**31 - 1)],
+)
+def test_how_long_the_last_replica_stays_is_said_where_it_may_go(given: dict[str, Any], seconds: int) -> None:
+    scaling = {"min": 0, "max": 3, "queue": {"length": 8, "query": "sum(waiting)"}, **given}
+    (scaler,) = of_kind(Case({"scaling": scaling}, platform=WITH_MONITORING).objects(), "ScaledObject")
+    assert scaler["spec"]["cooldownPeriod"] == seconds
+    assert scaler["spec"]["pollingInterval"] == 10
+    (stays,) = of_kind(CASES["openvino-xe-s3-by-latency"].objects(), "ScaledObject")
+    assert stays["spec"].keys().isdisjoint({"cooldownPeriod", "pollingInterval"})
 
 
 def test_without_keda_a_model_runs_with_its_fewest_replicas_and_the_reason_is_told() -> None:

@@ -7,7 +7,7 @@ import pytest
 from atalaya_operator.errors import ObjectRefused, TryAgain
 from atalaya_operator.platform import Platform
 from atalaya_operator.reconcile import HANDOVER_MANAGER
-from builders_operator import PLAIN
+from builders_operator import PLAIN, WITH_MONITORING
 from builders_reconcile import KEY, UID, FakeCluster, Manifest, model
 
 SCALED: dict[str, Any] = {"resources": {"requests": {"cpu": 1}}, "scaling": {"max": 5, "cpu": "70%"}}
@@ -286,6 +286,29 @@ def test_an_autoscaler_is_handed_the_replicas_without_a_moment_of_one() -> None:
     assert all(call.startswith("status") for call in cluster.calls)
 
 
+def test_a_deployment_is_handed_over_before_its_autoscaler_is_made() -> None:
+    cluster = FakeCluster(model(scaling={"min": 2, "max": 5, "concurrency": 4}))
+    cluster.reconcile(WITH_MONITORING)
+    (name,) = cluster.names("Deployment")
+    assert cluster.objects["Deployment", name]["spec"]["replicas"] == 2
+    scaler = cluster.calls.index(f"apply ScaledObject/{name}")
+    assert cluster.calls.index(f"apply as {HANDOVER_MANAGER} Deployment/{name}") < scaler
+    assert [call for call in cluster.calls[scaler:] if "Deployment" in call] == []
+
+
+def test_a_model_that_may_have_no_pods_starts_without_any_and_so_does_what_takes_over_at_zero() -> None:
+    spec: dict[str, Any] = {"scaling": {"min": 0, "max": 3, "queue": {"length": 8, "query": "sum(waiting)"}}}
+    cluster = FakeCluster(model(**spec))
+    cluster.settle(WITH_MONITORING)
+    (old,) = cluster.names("Deployment")
+    assert cluster.objects["Deployment", old]["spec"]["replicas"] == 0
+    assert status(cluster)["reason"] == "ScaledToZero"
+    change(cluster, **spec, engineVersion="2026.2.1")
+    cluster.settle(WITH_MONITORING)
+    (new,) = cluster.names("Deployment")
+    assert (new != old, cluster.objects["Deployment", new]["spec"]["replicas"]) == (True, 0)
+
+
 def test_a_new_revision_under_an_autoscaler_starts_with_as_many_pods_as_the_old_one_has() -> None:
     cluster = served(**SCALED)
     (old,) = cluster.names("Deployment")
@@ -373,6 +396,23 @@ def test_a_scaler_that_the_cluster_lacks_is_told() -> None:
     assert condition(cluster, "Autoscaling")["status"] == "False"
     assert "KEDA" in condition(cluster, "Autoscaling")["message"]
     assert status(cluster)["reason"] == "Serving"
+
+
+def test_a_scaler_that_keda_says_fails_is_told_until_it_works_again() -> None:
+    cluster = FakeCluster(model(scaling={"max": 3, "queue": {"length": 8, "query": "up"}}))
+    cluster.settle(WITH_MONITORING)
+    assert condition(cluster, "Autoscaling")["reason"] == "ScalerMade"
+    (name,) = cluster.names("ScaledObject")
+    failed = {"type": "Ready", "status": "False", "reason": "TriggerError", "message": "Triggers do not work"}
+    cluster.edit("ScaledObject", name, lambda live: live.update(status={"conditions": [failed]}))
+    cluster.reconcile(WITH_MONITORING)
+    told = condition(cluster, "Autoscaling")
+    assert (told["status"], told["reason"]) == ("False", "ScalerFailing")
+    assert f"Triggers do not work. See kubectl describe scaledobject {name} --namespace default" in told["message"]
+    assert status(cluster)["reason"] == "Serving"
+    cluster.edit("ScaledObject", name, lambda live: live.update(status={"conditions": [{**failed, "status": "True"}]}))
+    cluster.reconcile(WITH_MONITORING)
+    assert condition(cluster, "Autoscaling")["status"] == "True"
 
 
 def test_a_model_without_pods_is_ready_at_zero() -> None:

@@ -12,6 +12,8 @@ from atalaya_spec.inference_model import Spec
 
 CONNECTION_SECONDS = 20
 """A gRPC connection ends after so long, so that calls reach new pods and leave those that end."""
+RATE_WINDOW = "2m"
+"""Over which queries take rates: two readings of a Prometheus that scrapes once a minute, its slowest usual setting."""
 CHANNEL_ARGUMENTS = (
     f"grpc.max_connection_age_ms={CONNECTION_SECONDS * 1000},"
     f"grpc.max_connection_age_grace_ms={CONNECTION_SECONDS * 1000}"
@@ -91,4 +93,6 @@ def p95(buckets: str, to_milliseconds: str) -> str:
 
     Autoscalers count in thousandths of a unit, so that in seconds anything below a millisecond would be nothing.
     """
-    return f"(histogram_quantile(0.95, sum by (le) (rate({buckets}[1m]))) {to_milliseconds} >= 0) or vector(0)"
+    return (
+        f"(histogram_quantile(0.95, sum by (le) (rate({buckets}[{RATE_WINDOW}]))) {to_milliseconds} >= 0) or vector(0)"
+    )

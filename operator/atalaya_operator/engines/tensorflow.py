@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from atalaya_operator.devices import is_nvidia
-from atalaya_operator.engines.base import CHANNEL_ARGUMENTS, Request, Server, p95, selector, total
+from atalaya_operator.engines.base import CHANNEL_ARGUMENTS, RATE_WINDOW, Request, Server, p95, selector, total
 from atalaya_operator.engines.batching import FILE, batching_parameters
 from atalaya_operator.names import CONFIG_FOLDER
 from atalaya_spec import tfs
@@ -53,7 +53,7 @@ class TensorFlow:
         latency = TENSORFLOW.latency
         return {
             # It counts no calls in flight; by Little's law they are the seconds spent on calls in each second.
-            "concurrency": total(f"rate({latency}_sum{chosen}[1m]) / 1000000"),
+            "concurrency": total(f"rate({latency}_sum{chosen}[{RATE_WINDOW}]) / 1000000"),
             "latencyP95": p95(f"{latency}_bucket{chosen}", "/ 1000"),
         }[signal]
 

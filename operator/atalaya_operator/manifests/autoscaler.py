@@ -1,5 +1,6 @@
 """What owns a revision's replicas: Kubernetes' own autoscaler by CPU, KEDA by what Prometheus measures."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,12 @@ from atalaya_operator.platform import OPTIONAL_KINDS, SCALED_OBJECT, Platform
 from atalaya_operator.revision import Manifest, Revision
 from atalaya_spec.inference_model import InferenceModel, Scaling
 from atalaya_spec.problems import Problem
+
+SCALERS = ("HorizontalPodAutoscaler", SCALED_OBJECT)
+POLLING_SECONDS = 10
+"""How often KEDA looks whether a model at zero has work: its own 30 s would delay every return."""
+COOLDOWN_SECONDS = 300.0
+_MOST_SECONDS = 2**31 - 1
 
 
 def autoscaler(subject: Subject, revision: Revision, platform: Platform) -> Manifest | None:
@@ -33,6 +40,7 @@ def autoscaler(subject: Subject, revision: Revision, platform: Platform) -> Mani
         "scaleTargetRef": target,
         "minReplicaCount": least,
         "maxReplicaCount": most,
+        **({} if least else _zero(scaling)),
         "triggers": [_trigger(_measured(subject, scaling), platform.prometheus_url)],
     }
     kind = {"apiVersion": OPTIONAL_KINDS[SCALED_OBJECT], "kind": SCALED_OBJECT}
@@ -91,6 +99,12 @@ def _trigger(measured: _Measured, prometheus_url: str) -> Manifest:
             "threshold": f"{measured.threshold:g}",
         },
     }
+
+
+def _zero(scaling: Scaling) -> Manifest:
+    """How soon the last replica goes and the first comes; from one to many Kubernetes' own autoscaler decides."""
+    cooldown = scaling.cooldown.seconds if scaling.cooldown else COOLDOWN_SECONDS
+    return {"pollingInterval": POLLING_SECONDS, "cooldownPeriod": min(math.ceil(cooldown), _MOST_SECONDS)}
 
 
 def _cpu_metric(percent: int) -> Manifest:
