@@ -10,12 +10,16 @@ from prometheus_client import start_http_server
 
 from atalaya_operator import handlers
 from atalaya_operator.allocation import Allocation
-from atalaya_operator.cluster_client import MODELS, ClusterClient
+from atalaya_operator.cluster_client import ClusterClient
 from atalaya_operator.controller import Controller
+from atalaya_operator.defined_kind import DefinedKind
 from atalaya_operator.foreign_pods import ForeignPods
+from atalaya_operator.kinds import DEFINED, MODELS
+from atalaya_operator.listeners import devices_changed, object_listener
 from atalaya_operator.observed import ModelKey, Observed
 from atalaya_operator.platform import Platform
 from atalaya_operator.resync import Resync
+from atalaya_operator.surroundings import Surroundings, definition_listener
 from atalaya_operator.webhook.service import webhooks
 from atalaya_operator.work_queue import WorkQueue
 from atalaya_operator.workers import Workers
@@ -43,18 +47,20 @@ class Config:
 def run(environment: Mapping[str, str]) -> None:
     """Work until told to end. Raises AtalayaError."""
     config = Config.from_environment(environment)
-    surroundings = handlers.Surroundings(Platform.from_environment(environment))
-    client = ClusterClient.connect(config.workers)
+    surroundings = Surroundings(Platform.from_environment(environment))
+    client = ClusterClient.connect(config.workers + len(DEFINED))
     observed, queue = Observed(), WorkQueue[ModelKey]()
-    foreign = ForeignPods(client, lambda: handlers.devices_changed(observed, queue))
+    foreign = ForeignPods(client, lambda: devices_changed(observed, queue))
     allocation = Allocation(observed, foreign.holders)
     controller = Controller(client, observed, lambda: surroundings.platform, allocation=allocation)
     workers = Workers(queue, controller.reconcile, config.workers)
     start_http_server(config.metrics_port)
     resync = Resync(client, observed, queue.add, MODELS)
     admission = webhooks(environment, client, lambda: surroundings.platform)
-    threads: tuple[handlers.Threads, ...] = (workers, resync, foreign, *admission)
-    registry = handlers.registry(observed, queue, surroundings, threads)
+    defined = [DefinedKind(client, kind, object_listener(observed, queue), observed) for kind in DEFINED]
+    threads: tuple[handlers.Threads, ...] = (workers, resync, foreign, *defined, *admission)
+    definitions = definition_listener(observed, queue, surroundings, defined)
+    registry = handlers.registry(observed, queue, definitions, threads)
     handlers.run(registry, f"http://0.0.0.0:{config.health_port}/healthz")
 
 
