@@ -13,13 +13,14 @@ from atalaya_operator.allocation import Allocation
 from atalaya_operator.cluster_client import ClusterClient
 from atalaya_operator.controller import Controller
 from atalaya_operator.defined_kind import DefinedKind
+from atalaya_operator.first_picture import Watch, take_in
 from atalaya_operator.foreign_pods import ForeignPods
-from atalaya_operator.kinds import DEFINED, MODELS
-from atalaya_operator.listeners import devices_changed, object_listener
+from atalaya_operator.kinds import DEFINED, DEFINITIONS, MODELS, NODES, OWNED, PODS
+from atalaya_operator.listeners import Listener, devices_changed, node_listener, object_listener, pod_listener
 from atalaya_operator.observed import ModelKey, Observed
 from atalaya_operator.platform import Platform
 from atalaya_operator.resync import Resync
-from atalaya_operator.surroundings import Surroundings, definition_listener
+from atalaya_operator.surroundings import Surroundings, concerns_us, definition_listener
 from atalaya_operator.webhook.service import webhooks
 from atalaya_operator.work_queue import WorkQueue
 from atalaya_operator.workers import Workers
@@ -59,9 +60,20 @@ def run(environment: Mapping[str, str]) -> None:
     admission = webhooks(environment, client, lambda: surroundings.platform)
     defined = [DefinedKind(client, kind, object_listener(observed, queue), observed) for kind in DEFINED]
     threads: tuple[handlers.Threads, ...] = (workers, resync, foreign, *defined, *admission)
-    definitions = definition_listener(observed, queue, surroundings, defined)
-    registry = handlers.registry(observed, queue, definitions, threads)
-    handlers.run(registry, f"http://0.0.0.0:{config.health_port}/healthz")
+    watches = _watches(observed, queue, definition_listener(observed, queue, surroundings, defined))
+    registry = handlers.registry(watches, lambda: take_in(client, watches), threads)
+    handlers.run(registry, handlers.settings(watches), f"http://0.0.0.0:{config.health_port}/healthz")
+
+
+def _watches(observed: Observed, queue: WorkQueue[ModelKey], definitions: Listener) -> list[Watch]:
+    """What every cluster has, and is therefore known before anything is decided."""
+    objects = object_listener(observed, queue)
+    return [
+        Watch(DEFINITIONS, definitions, is_of_models=False, concerns=concerns_us),
+        Watch(NODES, node_listener(observed, queue), is_of_models=False),
+        *(Watch(kind, objects) for kind in OWNED if not kind.is_optional),
+        Watch(PODS, pod_listener(observed, queue)),
+    ]
 
 
 def main() -> int:

@@ -1,28 +1,24 @@
 """What kopf calls: the one file that imports it. Each handler keeps what it is told and names the model to look at.
 
-Only low-level events and indices are used, which write nothing: no finalizer, no annotation, no progress in a status.
-kopf calls no event handler before the first lists of all these kinds are in, so nothing is decided on half a picture:
-models are followed by a thread of ours (DefinedKind), which begins at such an event, that of their definition.
+Only low-level events are used, which write nothing: no finalizer, no annotation, no progress in a status. kopf watches
+nothing before its start is through, and that takes in all there is, so nothing is decided on half a picture. Models are
+followed by a thread of ours (DefinedKind), which begins at the first event of their definition.
 """
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import kopf
 
+from atalaya_operator.errors import ObjectRefused, TryAgain
+from atalaya_operator.first_picture import Watch
 from atalaya_operator.following import DELETED
-from atalaya_operator.kinds import NODES, OWNED, PODS, Kind
-from atalaya_operator.listeners import Listener, node_listener, object_listener, pod_listener
-from atalaya_operator.names import MODEL_LABEL
-from atalaya_operator.observed import ModelKey, Observed
-from atalaya_operator.surroundings import concerns_us
-from atalaya_operator.work_queue import WorkQueue
+from atalaya_operator.kinds import Kind
 
 Resource = tuple[str, str, str]
-_DEFINITIONS = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
-_OWNED = tuple(kind for kind in OWNED if not kind.is_optional)
-"""Every cluster has them from its start."""
+AGAIN_SECONDS = 2.0
 
 
 class Threads(Protocol):
@@ -33,18 +29,18 @@ class Threads(Protocol):
 
 
 def registry(
-    observed: Observed, queue: WorkQueue[ModelKey], definitions: Listener, threads: Sequence[Threads]
+    watches: Sequence[Watch], take_in: Callable[[], None], threads: Sequence[Threads]
 ) -> kopf.OperatorRegistry:
-    """All handlers."""
+    """All handlers. `take_in` is tried until it raises nothing, then the threads begin, then the watches."""
     made = kopf.OperatorRegistry()
-    objects = object_listener(observed, queue)
-    for kind in _OWNED:
-        _watch(made, _resource(kind), objects)
-    _watch(made, _resource(PODS), pod_listener(observed, queue))
-    _watch(made, _resource(NODES), node_listener(observed, queue))
-    _watch(made, _DEFINITIONS, definitions, when=_concerns_us)
+    for one in watches:
+        _watch(made, one)
 
     async def start(**_: Any) -> None:
+        try:
+            await asyncio.to_thread(take_in)
+        except (TryAgain, ObjectRefused) as error:
+            raise kopf.TemporaryError(f"What there is is listed again: {error}", delay=AGAIN_SECONDS) from error
         for one in threads:
             one.start()
 
@@ -61,39 +57,36 @@ def registry(
     return made
 
 
-def settings() -> kopf.OperatorSettings:
-    """Nothing is written by kopf, and beside nodes only what carries our label is watched."""
+def settings(watches: Sequence[Watch]) -> kopf.OperatorSettings:
+    """Nothing is written by kopf, and of most kinds only what carries our label is watched."""
     made = kopf.OperatorSettings()
     made.posting.enabled = False
     made.peering.standalone = True
     made.scanning.disabled = False
     made.networking.request_timeout = 60
-    for kind in (*_OWNED, PODS):
-        made.watching.label_selectors[_resource(kind)] = MODEL_LABEL
+    for one in watches:
+        if "labelSelector" in one.selection:
+            made.watching.label_selectors[_resource(one.kind)] = one.selection["labelSelector"]
     return made
 
 
-def run(registry: kopf.OperatorRegistry, liveness_endpoint: str) -> None:
+def run(registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, liveness_endpoint: str) -> None:
     """Until the process is told to end."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for talkative in ("kopf.objects", "kopf.activities", "aiohttp.access"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
     kopf.run(
         registry=registry,
-        settings=settings(),
+        settings=settings,
         standalone=True,
         clusterwide=True,
         liveness_endpoint=liveness_endpoint,
     )
 
 
-def _watch(made: kopf.OperatorRegistry, resource: Resource, listener: Listener, **filters: Any) -> None:
-    """Never for a kind that may come and go: kopf may miss that it came, and waits for ever for the first list of one
-    that went before.
-    """
-
-    async def index(body: kopf.Body, **_: Any) -> None:
-        listener.keep(dict(body))
+def _watch(made: kopf.OperatorRegistry, watch: Watch) -> None:
+    """Never of a kind that may come and go: kopf may miss that it came."""
+    listener = watch.listener
 
     async def event(type: str | None, body: kopf.Body, **_: Any) -> None:
         if type == DELETED:
@@ -102,12 +95,11 @@ def _watch(made: kopf.OperatorRegistry, resource: Resource, listener: Listener, 
             listener.keep(dict(body))
         listener.look(dict(body))
 
-    kopf.on.event(*resource, id=f"look-{resource[-1]}", registry=made, **filters)(event)
-    kopf.index(*resource, id=f"keep-{resource[-1]}", registry=made, **filters)(index)
+    def concerns(body: kopf.Body, **_: Any) -> bool:
+        return watch.concerns(body)
 
-
-def _concerns_us(body: kopf.Body, **_: Any) -> bool:
-    return concerns_us(body)
+    resource = _resource(watch.kind)
+    kopf.on.event(*resource, id=f"look-{watch.kind.plural}", registry=made, when=concerns)(event)
 
 
 def _resource(kind: Kind) -> Resource:

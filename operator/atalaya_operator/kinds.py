@@ -51,6 +51,8 @@ PODS = Kind("v1", "Pod", "pods")
 """Looked at, of those with our label."""
 NODES = Kind("v1", "Node", "nodes")
 """Looked at, all of them."""
+DEFINITIONS = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions")
+"""Looked at, of those that define a kind of ours."""
 MODELS = Kind(API_VERSION, KIND, PLURAL)
 """Looked at, all of them; of them only the status is written."""
 DEFINED = (MODELS, *(kind for kind in OWNED if kind.is_optional))

@@ -1,6 +1,6 @@
 """What CustomResourceDefinitions say of the kinds that come and go, and what is done when they say it.
 
-They are known before anything is decided; whoever follows such a kind begins at an event, when all else is known too.
+They are known before anything is decided; whoever follows such a kind begins at an event, after all else is known.
 """
 
 import dataclasses
