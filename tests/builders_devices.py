@@ -100,9 +100,9 @@ class DeviceCluster(FakeCluster):
         for one in self.pods:
             if not one["spec"].get("nodeName"):
                 self._place(one)
-        for name in there:
-            mine = [one for one in self.pods if one["metadata"]["ownerReferences"][0]["name"] == name]
-            self.pods_answer(name, sum(self._works(one) for one in mine))
+            answers = {"type": "Ready", "status": "True" if self._works(one) else "False"}
+            one["status"] |= {"conditions": [answers]}
+            self._changed(one)
 
     def come_to_rest(self, seconds: float = 0) -> None:
         """Look and let the cluster work, a second at a time, until a look changes nothing."""

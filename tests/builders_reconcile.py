@@ -101,6 +101,7 @@ class FakeCluster:
 
     def remove(self, found: Manifest) -> None:
         self.objects.pop(_key(found), None)
+        self._without_pods_of(found["metadata"]["name"])
         self._called("remove", found)
 
     def edit(self, kind: str, name: str, change: Callable[[Manifest], None], *path: str) -> None:
@@ -119,15 +120,27 @@ class FakeCluster:
         return sorted(name for one, name in self.objects if one == kind)
 
     def pods_answer(self, name: str, ready: int | None = None) -> None:
-        """What the Deployment controller would say once so many pods are ready; all of them when none is said."""
+        """A Deployment has its pods, and so many of them are ready; all of them when none is said."""
         live = self.objects["Deployment", name]
         count = live["spec"]["replicas"]
-        live["status"] = {
-            "observedGeneration": live["metadata"]["generation"],
-            "replicas": count,
-            "readyReplicas": count if ready is None else ready,
-        }
+        ready = count if ready is None else ready
+        live["status"] = {"observedGeneration": live["metadata"]["generation"]}
         self._changed(live)
+        self._without_pods_of(name)
+        self.pods += [self._running(live, number, number < ready) for number in range(count)]
+
+    def _running(self, deployment: Manifest, number: int, is_ready: bool) -> Manifest:
+        name = f"{deployment['metadata']['name']}-{number}"
+        labels = dict(deployment["spec"]["template"]["metadata"]["labels"])
+        metadata = {"name": name, "namespace": "default", "uid": f"uid-{next(self._uids)}", "labels": labels}
+        made = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}}
+        answers = {"type": "Ready", "status": "True" if is_ready else "False"}
+        made["status"] = {"phase": "Running", "conditions": [answers]}
+        self._changed(made)
+        return made
+
+    def _without_pods_of(self, name: str) -> None:
+        self.pods = [pod for pod in self.pods if not pod["metadata"]["name"].startswith(f"{name}-")]
 
     def all_pods_answer(self) -> None:
         for name in self.names("Deployment"):

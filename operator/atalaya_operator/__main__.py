@@ -10,12 +10,17 @@ from prometheus_client import start_http_server
 
 from atalaya_operator import handlers
 from atalaya_operator.allocation import Allocation
-from atalaya_operator.cluster_client import MODELS, ClusterClient
+from atalaya_operator.cluster_client import ClusterClient
 from atalaya_operator.controller import Controller
+from atalaya_operator.defined_kind import DefinedKind
+from atalaya_operator.first_picture import Watch, take_in
 from atalaya_operator.foreign_pods import ForeignPods
+from atalaya_operator.kinds import DEFINED, DEFINITIONS, MODELS, NODES, OWNED, PODS
+from atalaya_operator.listeners import Listener, devices_changed, node_listener, object_listener, pod_listener
 from atalaya_operator.observed import ModelKey, Observed
 from atalaya_operator.platform import Platform
 from atalaya_operator.resync import Resync
+from atalaya_operator.surroundings import Surroundings, concerns_us, definition_listener
 from atalaya_operator.webhook.service import webhooks
 from atalaya_operator.work_queue import WorkQueue
 from atalaya_operator.workers import Workers
@@ -43,19 +48,32 @@ class Config:
 def run(environment: Mapping[str, str]) -> None:
     """Work until told to end. Raises AtalayaError."""
     config = Config.from_environment(environment)
-    surroundings = handlers.Surroundings(Platform.from_environment(environment))
-    client = ClusterClient.connect(config.workers)
+    surroundings = Surroundings(Platform.from_environment(environment))
+    client = ClusterClient.connect(config.workers + len(DEFINED))
     observed, queue = Observed(), WorkQueue[ModelKey]()
-    foreign = ForeignPods(client, lambda: handlers.devices_changed(observed, queue))
+    foreign = ForeignPods(client, lambda: devices_changed(observed, queue))
     allocation = Allocation(observed, foreign.holders)
     controller = Controller(client, observed, lambda: surroundings.platform, allocation=allocation)
     workers = Workers(queue, controller.reconcile, config.workers)
     start_http_server(config.metrics_port)
     resync = Resync(client, observed, queue.add, MODELS)
     admission = webhooks(environment, client, lambda: surroundings.platform)
-    threads: tuple[handlers.Threads, ...] = (workers, resync, foreign, *admission)
-    registry = handlers.registry(observed, queue, surroundings, threads)
-    handlers.run(registry, f"http://0.0.0.0:{config.health_port}/healthz")
+    defined = [DefinedKind(client, kind, object_listener(observed, queue), observed) for kind in DEFINED]
+    threads: tuple[handlers.Threads, ...] = (workers, resync, foreign, *defined, *admission)
+    watches = _watches(observed, queue, definition_listener(observed, queue, surroundings, defined))
+    registry = handlers.registry(watches, lambda: take_in(client, watches), threads)
+    handlers.run(registry, handlers.settings(watches), f"http://0.0.0.0:{config.health_port}/healthz")
+
+
+def _watches(observed: Observed, queue: WorkQueue[ModelKey], definitions: Listener) -> list[Watch]:
+    """What every cluster has, and is therefore known before anything is decided."""
+    objects = object_listener(observed, queue)
+    return [
+        Watch(DEFINITIONS, definitions, is_of_models=False, concerns=concerns_us),
+        Watch(NODES, node_listener(observed, queue), is_of_models=False),
+        *(Watch(kind, objects) for kind in OWNED if not kind.is_optional),
+        Watch(PODS, pod_listener(observed, queue)),
+    ]
 
 
 def main() -> int:

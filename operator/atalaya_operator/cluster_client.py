@@ -18,18 +18,15 @@ from kubernetes.client.rest import RESTClientObject
 from kubernetes.config import load_incluster_config, load_kube_config
 from kubernetes.config.config_exception import ConfigException
 
-from atalaya_operator.crd import PLURAL
 from atalaya_operator.errors import ClusterUnavailable, ObjectRefused, TryAgain
-from atalaya_operator.kinds import NODES, OWNED, PODS, Kind
+from atalaya_operator.kinds import MODELS, NODES, OWNED, PODS, Kind
 from atalaya_operator.metrics import REQUESTS
 from atalaya_operator.names import FIELD_MANAGER, MODEL_LABEL
 from atalaya_operator.revision import Manifest
-from atalaya_spec.inference_model import API_VERSION, KIND
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=20)
 _WATCH_SECONDS = 240
 _WATCH_TIMEOUT = urllib3.Timeout(connect=5, read=_WATCH_SECONDS + 20)
-MODELS = Kind(API_VERSION, KIND, PLURAL)
 _KINDS = {kind.name: kind for kind in (*OWNED, PODS, MODELS)}
 _NOT_FOUND, _CONFLICT = 404, 409
 _PASSING = (401, _CONFLICT, 410, 429)

@@ -77,7 +77,7 @@ def progress(target: Target, seen: Seen, explained: Explained) -> Finding:
     serves = _serving(target, seen) == target.revision.digest
     if new is None:
         return finding(reasons.STARTING, f"Deployment {target.revision.name} is not there yet.")
-    wanted, ready = rollout.desired(new), rollout.ready(new)
+    wanted, ready = rollout.desired(new), rollout.ready(new, seen.pods)
     counted = f"{ready} of {wanted} pods of {target.revision.name} answer"
     if serves and not lacks_pods(target, seen):
         return (
@@ -101,7 +101,7 @@ def progress(target: Target, seen: Seen, explained: Explained) -> Finding:
 def lacks_pods(target: Target, seen: Seen) -> bool:
     """Whether there is anything to explain: some pods of the spec do not answer."""
     new = target_deployment(target, seen)
-    return new is not None and not (rollout.ready(new) >= rollout.desired(new) and rollout.is_up_to_date(new))
+    return new is not None and rollout.ready(new, seen.pods) < rollout.desired(new)
 
 
 def target_deployment(target: Target, seen: Seen) -> Manifest | None:
@@ -116,14 +116,14 @@ def status(told: Finding, seen: Seen, target: Target | None, now: str, versions:
     there = rollout.deployments(seen.objects, metadata["uid"])
     leading = _serving(target, seen) if target else _led_to(seen, metadata["name"])
     serving = there.get(leading)
-    desired, ready = (rollout.desired(serving), rollout.ready(serving)) if serving else (0, 0)
+    desired, ready = (rollout.desired(serving), rollout.ready(serving, seen.pods)) if serving else (0, 0)
     known = {one["name"]: one for one in before.get("revisions") or ()}
     revisions = tuple(_revision(found, known, target, leading) for _, found in sorted(there.items(), key=_newest_first))
     shown = next((one for one in revisions if serving and one.name == serving["metadata"]["name"]), None)
     told = _with_device(told, target)
     made = Status(
         observed_generation=metadata["generation"],
-        replicas=_pods(serving) if serving else 0,
+        replicas=_pods(serving, seen) if serving else 0,
         ready_replicas=ready,
         ready=f"{ready}/{desired}",
         selector=_selector(metadata["name"], leading),
@@ -254,14 +254,14 @@ def _newest_first(entry: tuple[str, Manifest]) -> tuple[int, str]:
     return -int("".join(filter(str.isdigit, created)) or 0), entry[0]
 
 
-def _pods(deployment: Manifest) -> int:
+def _pods(deployment: Manifest, seen: Seen) -> int:
     """A Deployment that has no pods in its first moments is told to have those it makes, or each start were a write."""
-    there = int((deployment.get("status") or {}).get("replicas") or 0)
+    there = len(rollout.living(deployment, seen.pods))
     return there or (0 if _condition_of(deployment, "ReplicaFailure", TRUE) else rollout.desired(deployment))
 
 
 def _serving(target: Target, seen: Seen) -> str:
-    return rollout.serving(target.subject.model.name, seen.objects, target.subject.uid, target.revision.digest)
+    return rollout.serving(target.subject.model.name, seen, target.subject.uid, target.revision.digest)
 
 
 def _led_to(seen: Seen, model: str) -> str:

@@ -6,32 +6,19 @@ kept, line by line, without kopf, which would keep a task a pod; a cluster witho
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable
 
 from atalaya_operator.accelerators import Holder, holder
 from atalaya_operator.errors import ObjectRefused, TryAgain
-from atalaya_operator.kinds import PODS, Kind
+from atalaya_operator.following import DELETED, Watched, follow
+from atalaya_operator.kinds import PODS
 from atalaya_operator.names import MODEL_LABEL
 from atalaya_operator.revision import Manifest
 
 SELECTION = {"labelSelector": f"!{MODEL_LABEL}", "fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
 FIRST_LIST_SECONDS = 15.0
 _PAUSE_SECONDS = 2.0
-_DELETED, _BOOKMARK = "DELETED", "BOOKMARK"
 _LOG = logging.getLogger(__name__)
-
-
-class Watched(Protocol):
-    """The cluster, as far as it is followed. Raises TryAgain and ObjectRefused."""
-
-    def pages(self, kind: Kind, selection: dict[str, str]) -> Iterator[Manifest]:
-        """The objects of a kind, as pages of a list."""
-        ...
-
-    def changes(self, kind: Kind, selection: dict[str, str], version: str) -> Iterator[Manifest]:
-        """What happened to them since a version, until the connection ends; `type` and `object` each."""
-        ...
 
 
 class ForeignPods:
@@ -74,7 +61,7 @@ class ForeignPods:
                 self._is_complete.set()
                 self._changed()
                 while version and not self._ended.is_set():
-                    version = self._follow(version)
+                    version = follow(self._cluster.changes(PODS, SELECTION, version), version, self._take_in)
             except TryAgain as error:
                 _LOG.info("Pods of others are listed again: %s", error)
             except ObjectRefused as refused:
@@ -92,22 +79,12 @@ class ForeignPods:
             self._holders = there
         return version
 
-    def _follow(self, version: str) -> str:
-        """Answers the version to go on from; empty when all must be listed again."""
-        for change in self._cluster.changes(PODS, SELECTION, version):
-            kind, found = change["type"], change["object"]
-            if kind == "ERROR":  # too old to go on from
-                return ""
-            version = str(found["metadata"]["resourceVersion"])
-            if kind != _BOOKMARK and self._take_in(found, is_there=kind != _DELETED):
-                self._changed()
-        return version
-
-    def _take_in(self, pod: Manifest, *, is_there: bool) -> bool:
+    def _take_in(self, what: str, pod: Manifest) -> None:
         uid = pod["metadata"]["uid"]
-        now = holder(pod) if is_there else None
+        now = None if what == DELETED else holder(pod)
         with self._lock:
             before = self._holders.pop(uid, None)
             if now:
                 self._holders[uid] = now
-        return before != now
+        if before != now:
+            self._changed()

@@ -1,11 +1,13 @@
 """Every kind of object that is made of a model: what is listed to prune, watched to repair, allowed by the chart.
 
-And the two kinds that are only looked at, to know how a model fares.
+And the kinds that are only looked at: models, and what tells how a model fares.
 """
 
 from dataclasses import dataclass
 
+from atalaya_operator.crd import PLURAL
 from atalaya_operator.platform import OPTIONAL_KINDS
+from atalaya_spec.inference_model import API_VERSION, KIND
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,11 @@ class Kind:
         """Its API group; empty for the core."""
         group, slash, _ = self.api_version.partition("/")
         return group if slash else ""
+
+    @property
+    def version(self) -> str:
+        """Its version in that group."""
+        return self.api_version.rpartition("/")[2]
 
     @property
     def is_optional(self) -> bool:
@@ -44,3 +51,9 @@ PODS = Kind("v1", "Pod", "pods")
 """Looked at, of those with our label."""
 NODES = Kind("v1", "Node", "nodes")
 """Looked at, all of them."""
+DEFINITIONS = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions")
+"""Looked at, of those that define a kind of ours."""
+MODELS = Kind(API_VERSION, KIND, PLURAL)
+"""Looked at, all of them; of them only the status is written."""
+DEFINED = (MODELS, *(kind for kind in OWNED if kind.is_optional))
+"""What CustomResourceDefinitions make: such a kind comes and goes while we run."""

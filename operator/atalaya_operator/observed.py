@@ -1,7 +1,7 @@
 """What the operator knows of the cluster: every model, the objects and pods that carry its label, and every node.
 
-As last seen: watches fill it, and answers to our own writes do, which come sooner. Of pods and nodes only what is read
-is kept. Safe for threads. It asks nobody.
+As last seen: watches fill it, and answers to our own writes do, which come sooner. Kept is what is read (essence).
+Safe for threads. It asks nobody.
 """
 
 import threading
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
-from atalaya_operator.essence import is_same, node_essence, pod_essence
+from atalaya_operator.essence import is_same, node_essence, object_essence, pod_essence
 from atalaya_operator.kinds import NODES, PODS
 from atalaya_operator.names import MODEL_LABEL
 from atalaya_operator.revision import Manifest
@@ -54,7 +54,7 @@ class Observed:
 
     def put(self, found: Manifest) -> ModelKey:
         """Keep an object, unless a newer state of it is known. Answers which model it concerns."""
-        key = model_key(found)
+        found, key = object_essence(found), model_key(found)
         with self._lock:
             if found["kind"] == KIND:
                 if not _is_older(found, self._models.get(key)):

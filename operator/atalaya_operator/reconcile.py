@@ -85,7 +85,7 @@ def belongs_to_another(found: Manifest, subject: Subject) -> bool:
 def wanted_objects(target: Target, seen: Seen) -> list[Manifest]:
     """Every object of the model as it is to be now, in the order in which they are needed."""
     subject, one = target.subject, target.revision
-    serving = rollout.serving(subject.model.name, seen.objects, subject.uid, one.digest)
+    serving = rollout.serving(subject.model.name, seen, subject.uid, one.digest)
     objects = []
     for manifest in model_objects(subject, replace(one, digest=serving)):
         live = seen.objects.get(object_key(manifest))
@@ -139,7 +139,7 @@ def _replicas_only(manifest: Manifest, live: Manifest) -> Manifest:
 def _removals(target: Target, seen: Seen, wanted: list[Manifest]) -> list[Manifest]:
     """What belongs to the model and is neither wanted nor of the revision that still serves."""
     subject = target.subject
-    serving = rollout.serving(subject.model.name, seen.objects, subject.uid, target.revision.digest)
+    serving = rollout.serving(subject.model.name, seen, subject.uid, target.revision.digest)
     kept = {object_key(manifest) for manifest in [*wanted, *model_objects(subject, target.revision)]}
     return [
         found

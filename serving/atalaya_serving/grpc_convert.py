@@ -126,8 +126,10 @@ def typed_tensor(tensor: Any, contents: list[memoryview] | None = None) -> Input
 
 def _typed_values(name: str, datatype: str, sizes: tuple[int, ...], contents: Any) -> Tensor:
     if isinstance(contents, list):
-        try:  # parts of one message merge when they are joined
-            contents = service_pb2.InferTensorContents.FromString(b"".join(contents))
+        parts, contents = contents, service_pb2.InferTensorContents()
+        try:  # each is a message of its own: joined, two damaged ones could make a whole one
+            for part in parts:
+                contents.MergeFromString(part)
         except DecodeError as error:
             raise InvalidRequest(_NO_REQUEST) from error
     wanted = _CONTENTS[datatype]

@@ -54,7 +54,9 @@ class Cutter:
             self._fields_left -= 1
             if self._fields_left < 0:
                 raise Uncuttable
-            tag, at = varint(message, at)
+            tag, at = message[at], at + 1
+            if tag > 0x7F:
+                tag, at = short_varint(message, start)
             number = tag >> 3
             if number in stop:
                 parts[number] = [message[start:]]
@@ -63,7 +65,7 @@ class Cutter:
                 at = skip(message, at, tag & 7)
                 rest += message[start:at]
                 continue
-            length, begin = varint(message, at)
+            length, begin = short_varint(message, at)
             at = begin + length
             if at > end:
                 raise Uncuttable
@@ -83,6 +85,19 @@ def skip(message: memoryview, at: int, kind: int) -> int:
     if kind not in _FIXED or at + _FIXED[kind] > len(message):  # a group, which proto3 does not know, or cut short
         raise Uncuttable
     return at + _FIXED[kind]
+
+
+def short_varint(message: memoryview, at: int) -> tuple[int, int]:
+    """The tag or the length at `at`, for which protobuf reads 32 bits in five bytes, and where it ends.
+
+    Raises Uncuttable: what is taken out or written anew is a tag that no parser sees any more.
+    """
+    if at < len(message) and message[at] < 0x80:
+        return message[at], at + 1
+    value, end = varint(message, at)
+    if end - at > 5 or value > 0xFFFFFFFF:
+        raise Uncuttable
+    return value, end
 
 
 def varint(message: memoryview, at: int) -> tuple[int, int]:

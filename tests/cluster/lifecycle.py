@@ -41,7 +41,9 @@ class RunningCluster:
         end_what_runs(self.cluster.layout)
 
 
-def start(layout: Layout, nodes: Sequence[FakeNode] = STANDARD_NODES) -> RunningCluster:
+def start(
+    layout: Layout, nodes: Sequence[FakeNode] = STANDARD_NODES, controller_flags: Sequence[str] = ()
+) -> RunningCluster:
     """A cluster that is ready for work; the caller holds the slot's lock. A failed start leaves only its logs."""
     lacking = prerequisites.missing(layout.checkout)
     if lacking:
@@ -53,7 +55,7 @@ def start(layout: Layout, nodes: Sequence[FakeNode] = STANDARD_NODES) -> Running
     cgroups.create(layout.name)
     running = RunningCluster(layout)
     try:
-        _bring_up(running, nodes)
+        _bring_up(running, nodes, controller_flags)
     except BaseException:
         running.end()
         raise
@@ -61,7 +63,7 @@ def start(layout: Layout, nodes: Sequence[FakeNode] = STANDARD_NODES) -> Running
     return running
 
 
-def _bring_up(running: RunningCluster, nodes: Sequence[FakeNode]) -> None:
+def _bring_up(running: RunningCluster, nodes: Sequence[FakeNode], controller_flags: Sequence[str]) -> None:
     cluster = running.cluster
     secrets = control_plane.make_secrets(cluster.layout)
     _start_stores(cluster, secrets)
@@ -71,7 +73,7 @@ def _bring_up(running: RunningCluster, nodes: Sequence[FakeNode]) -> None:
     write_kubeconfig(cluster.layout.kubeconfig, server, secrets.authority.certificate, secrets.admin)
     cluster.wait_for_api_server()
     running.mark("API server ready")
-    _start_nodes(cluster, secrets)
+    _start_nodes(cluster, secrets, controller_flags)
     cluster.kubectl("apply", "--server-side", *(f"--filename={file}" for file in addons.manifest_files()))
     cluster.apply(*(node.manifest() for node in nodes))
     cluster.wait(f"node/{NODE_NAME}", "condition=Ready", timeout_seconds=START_SECONDS)
@@ -100,10 +102,11 @@ def _load_own_images(cluster: Cluster) -> None:
     cluster.load_image(cluster.images.coredns(cluster.binaries.path("coredns")))
 
 
-def _start_nodes(cluster: Cluster, secrets: Secrets) -> None:
+def _start_nodes(cluster: Cluster, secrets: Secrets, controller_flags: Sequence[str]) -> None:
     built, layout = cluster.binaries, cluster.layout
     cluster.spawn("kubelet", real_node.kubelet(built, layout, secrets))
-    cluster.spawn("kube-controller-manager", control_plane.controller_manager(built, layout, secrets))
+    controllers = [*control_plane.controller_manager(built, layout, secrets), *controller_flags]
+    cluster.spawn("kube-controller-manager", controllers)
     cluster.spawn("kube-scheduler", control_plane.scheduler(built, layout))
     cluster.spawn("kube-proxy", real_node.proxy(built, layout))
     cluster.spawn("kwok", fake_nodes.kwok(built, layout))

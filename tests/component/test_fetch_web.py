@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from atalaya_serving.fetching.listing import listing
 from atalaya_serving.fetching.store import open_store
 from atalaya_serving.fetching.version_folder import Fetch, fetch_version
 from builders_fetching import MODEL, files_in, put
+from relay import Hold, relay_to
 from web_stores import Faults, listing_server, plain_server
 
 LARGE = {"model.xml": b"<net/>", "model.bin": os.urandom(300_000), "odd name %.txt": b"x"}
@@ -173,25 +173,44 @@ def test_nobody_at_the_address_is_told_in_a_line(capsys: pytest.CaptureFixture[s
     assert told.count("\n") == 1
 
 
-def test_a_process_that_is_killed_at_any_moment_shows_nothing_half(uri: str, tmp_path: Path, faults: Faults) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "atalaya_serving",
-        "fetch",
-        f"--from={uri}",
-        f"--to={tmp_path}/to",
-        "--versions=3,4",
-    ]
+def test_a_process_that_is_killed_at_any_moment_shows_nothing_half(uri: str, tmp_path: Path) -> None:
+    """Before the first answer, among the listings, in the large file, between the versions, after all bytes."""
     wanted = {3: LARGE, 4: MODEL}
-    for delay in (0.15, 0.2, 0.25, 0.3, 0.4):
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            time.sleep(delay)
-            process.send_signal(signal.SIGKILL)
-        for number, files in wanted.items():
-            if (tmp_path / "to" / str(number)).exists():
-                assert files_in(tmp_path / "to" / str(number)) == files
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    target = tmp_path / "to"
+    with relay_to(int(uri.split(":")[2].partition("/")[0])) as relay:
+        command = [
+            sys.executable, "-m", "atalaya_serving", "fetch", f"--from=http://127.0.0.1:{relay.port}/m",
+            f"--to={target}", "--versions=3,4",
+        ]  # fmt: skip
+        for passes in (0, 1, 100_000, 100_000):
+            with relay.holding(lambda passed, passes=passes: passed >= passes) as hold:  # type: ignore[misc]
+                kill_standing(command, hold)
+            assert not any((target / str(number)).exists() for number in wanted)
+        for number in wanted:
+            with relay.holding(lambda passed, number=number: is_whole(target, number)) as hold:  # type: ignore[misc]
+                kill_standing(command, hold)
+            for shown in (other for other in wanted if (target / str(other)).exists()):
+                assert files_in(target / str(shown)) == wanted[shown]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert {path.partition("/")[0] for path in files_in(tmp_path / "to")} == {"3", "4"}
-    assert files_in(tmp_path / "to" / "3") == LARGE
+    assert {path.partition("/")[0] for path in files_in(target)} == {"3", "4"}
+    assert {number: files_in(target / str(number)) for number in wanted} == wanted
+
+
+def is_whole(target: Path, number: int) -> bool:
+    """Whether all bytes of a version are there, aside or shown."""
+    size = sum(map(len, (LARGE if number == 3 else MODEL).values()))
+    return any(
+        sum(file.stat().st_size for file in (folder / str(number)).rglob("*") if file.is_file()) == size
+        for folder in (target, target / ".fetching")
+    )
+
+
+def kill_standing(command: list[str], hold: Hold) -> None:
+    """Start it, and kill it while its answers stand still."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            hold.wait()
+        finally:
+            process.kill()
+        assert process.wait(60) == -signal.SIGKILL

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from kubernetes.client import Configuration
 
-from atalaya_operator.cluster_client import MODELS, ClusterClient
+from atalaya_operator.cluster_client import ClusterClient
 from atalaya_operator.errors import ClusterUnavailable, ObjectRefused, TryAgain
-from atalaya_operator.kinds import OWNED, PODS
+from atalaya_operator.kinds import MODELS, OWNED, PODS
 from atalaya_operator.names import FIELD_MANAGER
 
 DEPLOYMENT: dict[str, Any] = {"kind": "Deployment", "metadata": {"name": "d", "namespace": "n", "uid": "u"}}

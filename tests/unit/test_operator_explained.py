@@ -166,7 +166,7 @@ def test_one_of_two_pods_that_finds_no_device_is_told_while_the_model_stays_read
     cluster.reconcile()
     cluster.pods_answer(name(cluster), ready=1)
     said = "0/1 nodes are available: 1 Insufficient gpu.intel.com/xe."
-    with_pods(cluster, unscheduled(said))
+    with_pods(cluster, cluster.pods[0], unscheduled(said))
     assert told(cluster)["reason"] == "NoNodeWithDevice"
     assert conditions(cluster)["Ready"] == conditions(cluster)["ModelLoaded"] == "True"
     assert conditions(cluster)["Scheduled"] == "False"
@@ -183,7 +183,7 @@ def test_a_new_revision_that_fails_is_told_with_what_serves_meanwhile() -> None:
     old = next(one["metadata"]["name"] for key, one in cluster.objects.items() if key[0] == "Deployment")
     new = next(one for one in cluster.names("Deployment") if one != old)
     pod = a_pod(failed("no"), revision_digest=new.removeprefix("m-"))
-    cluster.pods = [pod]
+    cluster.pods.append(pod)
     cluster.reconcile()
     assert told(cluster)["reason"] == "CrashLoop"
     assert "the revision before it serves until then" in told(cluster)["message"]

@@ -11,42 +11,9 @@ from atalaya_operator import foreign_pods
 from atalaya_operator.accelerators import Holder
 from atalaya_operator.errors import ObjectRefused, TryAgain
 from atalaya_operator.foreign_pods import SELECTION, ForeignPods
-from atalaya_operator.kinds import PODS, Kind
+from atalaya_operator.kinds import PODS
 from builders_devices import Manifest, pod
-
-SECONDS = 5.0
-
-
-class Followed:
-    """A cluster whose lists are given, and whose watches say what the test puts into `said`."""
-
-    def __init__(self, *lists: list[list[Manifest]] | Exception | threading.Event) -> None:
-        """An event among the lists is waited for."""
-        self.lists = iter(lists)
-        self.said: queue.Queue[Manifest | Exception | None] = queue.Queue()
-        self.versions: list[str] = []
-        self.listed = 0
-
-    def pages(self, kind: Kind, selection: dict[str, str]) -> Iterator[Manifest]:
-        assert (kind, selection) == (PODS, SELECTION)
-        self.listed += 1
-        told = next(self.lists)
-        if isinstance(told, threading.Event):
-            assert told.wait(SECONDS)
-            told = next(self.lists)
-        if isinstance(told, Exception):
-            raise told
-        assert isinstance(told, list)
-        for page in told:
-            yield {"metadata": {"resourceVersion": str(100 * self.listed)}, "items": page}
-
-    def changes(self, kind: Kind, selection: dict[str, str], version: str) -> Iterator[Manifest]:
-        assert (kind, selection) == (PODS, SELECTION)
-        self.versions.append(version)
-        while (told := self.said.get(timeout=SECONDS)) is not None:
-            if isinstance(told, Exception):
-                raise told
-            yield told
+from builders_following import SECONDS, Followed
 
 
 class Watching:
@@ -108,6 +75,7 @@ def test_what_pods_hold_is_listed_and_followed(followed: list[Watching]) -> None
     assert held["metadata"]["uid"] not in watching.change()
     watching.says("ADDED", held)
     assert held["metadata"]["uid"] in watching.change()
+    assert watching.cluster.asked == {(PODS, tuple(SELECTION.items()))}
 
 
 def test_what_changes_no_accelerator_is_told_to_nobody(followed: list[Watching]) -> None:

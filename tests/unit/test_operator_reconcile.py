@@ -55,6 +55,33 @@ def test_a_new_model_takes_five_objects_and_two_writes_of_its_status() -> None:
     assert len(cluster.calls) == 12
 
 
+def test_pods_that_answer_serve_before_their_deployment_says_so() -> None:
+    cluster = FakeCluster(model(replicas=2))
+    cluster.reconcile()
+    cluster.all_pods_answer()
+    cluster.objects["Deployment", cluster.names("Deployment")[0]]["status"] = {"replicas": 0}
+    cluster.reconcile()
+    assert (status(cluster)["ready"], status(cluster)["reason"]) == ("2/2", "Serving")
+
+
+@pytest.mark.parametrize(
+    "change_of",
+    [
+        pytest.param({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, id="leaving"),
+        pytest.param({"status": {"phase": "Failed"}}, id="evicted"),
+        pytest.param({"metadata": {"labels": {"serving.atalaya.dev/model": "m"}}}, id="of-no-revision"),
+    ],
+)
+def test_a_pod_that_goes_or_is_none_of_the_revision_is_not_counted(change_of: Manifest) -> None:
+    cluster = FakeCluster(model())
+    cluster.reconcile()
+    cluster.all_pods_answer()
+    for part, values in change_of.items():
+        cluster.pods[0][part] |= values
+    cluster.reconcile()
+    assert (status(cluster)["ready"], condition(cluster, "Ready")["status"]) == ("0/1", "False")
+
+
 def test_a_served_model_says_so_in_every_column() -> None:
     told = served(replicas=2)
     shown = status(told)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from atalaya_operator.handlers import POD_SETTLES_SECONDS, Listener, node_listener, object_listener, pod_listener
 from atalaya_operator.kinds import NODES, PODS, Kind
+from atalaya_operator.listeners import POD_SETTLES_SECONDS, Listener, node_listener, object_listener, pod_listener
 from atalaya_operator.observed import ModelKey, Observed
 from atalaya_operator.resync import forget_what_is_gone
 from atalaya_operator.work_queue import WorkQueue

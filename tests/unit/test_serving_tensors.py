@@ -6,7 +6,7 @@ import grpc
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
@@ -17,6 +17,7 @@ from atalaya_serving.errors import CODES, InvalidRequest, ServingError, code_of
 from atalaya_serving.grpc_convert import WireRequest, cut_request, parse_request, to_request
 from atalaya_serving.tensors import from_raw, from_values, to_raw
 from atalaya_serving.wire import Uncuttable, delimited
+from builders_wire import FIXED, NUMBERS, fields
 
 
 @pytest.mark.parametrize("datatype", sorted(NUMPY))
@@ -133,6 +134,54 @@ def test_cutting_takes_typed_contents_out_and_leaves_their_meaning(items: list[b
     assert not cut.message.inputs[0].HasField("contents")
     (tensor,) = _decoded(to_request(cut).inputs)
     assert tensor.tolist() == items * (1 + twice)
+
+
+CONTENTS = fields(
+    {
+        (3, 0): NUMBERS, (3, 2): st.sampled_from([b"", b"\1", b"\1\2", b"\x81"]), (2, 2): st.just(b"\1"),
+        (8, 2): st.sampled_from([b"", b"ab"]), (3, 5): FIXED, (0, 0): NUMBERS, (99, 2): st.just(b"?"),
+    },
+    3,
+)  # fmt: skip
+CUT_IN_TWO = st.sampled_from([b"\x12\1", b"\1", b"\x1a\1", b"\x42"])
+INPUTS = fields(
+    {
+        (5, 2): CONTENTS | CUT_IN_TWO | st.just(b"\x1a\1\1"), (1, 2): st.just(b"x" * 1100), (3, 0): NUMBERS,
+        (2, 2): st.sampled_from([b"INT64", b"BYTES", b"\xff"]), (5, 0): NUMBERS, (0, 0): NUMBERS,
+    },
+    2,
+)  # fmt: skip
+LONG_NAME = b"\x0a\xcc\x08" + b"x" * 1100
+ONE_NUMBER = b"\x12\5INT64\x18\1"
+DECLARED = st.sampled_from(
+    [ONE_NUMBER, *(LONG_NAME + one for one in (ONE_NUMBER, ONE_NUMBER + b"\x2a\3\x1a\1\1", b"\x12\5BYTES\x18\1"))]
+)
+ONE_INPUT = st.builds(bytes.__add__, DECLARED, INPUTS)
+BESIDE = fields(
+    {
+        (1, 2): st.just(b"m"), (5, 2): ONE_INPUT, (6, 2): st.just(b"\x0a\1y"),
+        (7, 2): st.sampled_from([b"", b"\0" * 8, b"\2\0\0\0ab"]), (7, 0): NUMBERS, (5, 5): FIXED,
+    },
+    2,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.builds(bytes.__add__, ONE_INPUT.map(lambda one: delimited(5, one)), BESIDE))
+@example(delimited(5, LONG_NAME + ONE_NUMBER + b"\x2a\1\x1a\x2a\2\1\2"))  # contents cut in two
+@example(delimited(5, LONG_NAME + b"\x12\5INT64\x18\0") + b"\xba\x80\x80\x80\x80\0\0")  # a tag of six bytes
+def test_requests_of_any_fields_are_refused_or_understood_as_protobuf_reads_them(message: bytes) -> None:
+    def understood(wire: WireRequest) -> object:
+        made = to_request(wire)
+        values = [(one.tolist(), one.dtype, one.shape) for one in _decoded(made.inputs)]
+        return made.model, [(one.name, one.datatype) for one in made.inputs], values, made.outputs
+
+    try:
+        cut = understood(cut_request(message))
+    except (Uncuttable, DecodeError, ServingError):
+        return
+    whole = service_pb2.ModelInferRequest.FromString(message)
+    assert cut == understood(WireRequest(whole, whole.raw_input_contents))
 
 
 @settings(max_examples=300)

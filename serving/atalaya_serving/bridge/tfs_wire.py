@@ -24,7 +24,6 @@ Tensors = dict[str, tuple[str, Tensor]]
 
 CUT_FROM_BYTES = 16
 """Protobuf reads small messages quicker, but leaves no view from which a template could be learned."""
-_OUTPUTS = PredictResponse.DESCRIPTOR.fields_by_name["outputs"].number
 # How values are written in an answer: the tag of the typed field, as TensorFlow Serving does and as clients read it.
 _ARRAY_TAGS = {"FP32": b"\x2a", "FP64": b"\x32", "BOOL": b"\x5a"}
 _STRING_TAG = b"\x42"
@@ -44,7 +43,7 @@ def read_response(message: bytes, cut_from: int = CUT_FROM_BYTES) -> tuple[Any, 
     """What is no tensor as a PredictResponse, and the outputs. Raises InferenceFailed, NotSupported."""
     try:
         if len(message) >= cut_from:
-            told = cut_predict(message, PredictResponse, _OUTPUTS)
+            told = cut_predict(message, PredictResponse, "outputs")
         else:
             told = WirePredict(PredictResponse.FromString(message))
         outputs = told.message.outputs

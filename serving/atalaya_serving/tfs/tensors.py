@@ -79,14 +79,17 @@ def from_proto_later(name: str, proto: Any, payload: Payload | None = None) -> t
     if content:
         if datatype == BYTES or len(content) != math.prod(sizes) * dtype.itemsize:
             raise _unreadable(name)
-        return datatype, np.frombuffer(content, dtype).reshape(sizes)
-    if payload is not None and payload.typed is not None:
-        values = _in_place(kind[1], sizes, dtype, payload.typed)
-        if values is not None:
+        values = np.frombuffer(content, dtype).reshape(sizes)
+        if payload is None or payload.typed is None:
             return datatype, values
-    typed = proto if payload is None else payload.typed
+        held = len(content) + len(payload.typed)
+        return datatype, Encoded(sizes, dtype, held, partial(_checked, name, proto, payload, values))
+    if payload is not None and payload.typed is not None:
+        in_place = _in_place(kind[1], sizes, dtype, payload.typed)
+        if in_place is not None:
+            return datatype, in_place
     held = proto.ByteSize() if payload is None else len(payload.typed or b"")
-    return datatype, Encoded(sizes, dtype, held, partial(_typed_values, name, kind, sizes, typed))
+    return datatype, Encoded(sizes, dtype, held, partial(_typed_values, name, kind, proto, payload))
 
 
 def _in_place(field: str, sizes: tuple[int, ...], dtype: np.dtype[np.generic], typed: memoryview) -> Tensor | None:
@@ -100,15 +103,30 @@ def _in_place(field: str, sizes: tuple[int, ...], dtype: np.dtype[np.generic], t
     return np.frombuffer(typed[len(head) :], dtype).reshape(sizes)
 
 
-def _typed_values(name: str, kind: tuple[str, str], sizes: tuple[int, ...], typed: Any) -> Tensor:
+def _checked(name: str, proto: Any, payload: Payload, values: Tensor) -> Tensor:
+    """The values of raw content that has typed values behind it: unread, but protobuf would look into them."""
+    _whole(name, proto, payload)
+    return values
+
+
+def _whole(name: str, proto: Any, payload: Payload) -> Any:
+    """The proto with its typed values. Raises InvalidRequest also where they are followed by what is declared anew."""
+    made, content = TensorProto(), b"\0" if payload.content else b""
+    made.CopyFrom(proto)
+    made.tensor_content = content
+    try:
+        made.MergeFromString(payload.typed or b"")
+    except DecodeError as error:
+        raise _unreadable(name) from error
+    if (made.dtype, made.tensor_shape, made.tensor_content) != (proto.dtype, proto.tensor_shape, content):
+        raise _unreadable(name)
+    return made
+
+
+def _typed_values(name: str, kind: tuple[str, str], proto: Any, payload: Payload | None) -> Tensor:
     datatype, field = kind
-    if typed is None or isinstance(typed, memoryview):
-        try:
-            typed = TensorProto.FromString(typed or b"")
-        except DecodeError as error:
-            raise _unreadable(name) from error
-        if typed.tensor_content or typed.dtype or typed.tensor_shape.dim:  # behind the values, where nobody puts them
-            raise _unreadable(name)
+    sizes = tuple(dim.size for dim in proto.tensor_shape.dim)
+    typed = proto if payload is None else _whole(name, proto, payload)
     if datatype == BYTES:
         return _strings(name, typed, sizes)
     return _repeated(name, _typed(getattr(typed, field), datatype), sizes)
