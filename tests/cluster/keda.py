@@ -44,6 +44,13 @@ def keda(cluster: Cluster) -> Iterator[None]:
         yield
 
 
+def left_behind(cluster: Cluster) -> list[str]:
+    """What a cluster has of KEDA, beside a namespace that goes."""
+    kinds = "crds,apiservices,clusterroles,clusterrolebindings,validatingwebhookconfigurations"
+    found = [line for line in cluster.kubectl("get", kinds, "--output=name").split() if "keda" in line or _API in line]
+    return [*found, *({OPERATOR, ADAPTER} & set(cluster.processes.names))]
+
+
 def _define(cluster: Cluster) -> None:
     files = [f"--filename={cluster.binaries.path(f'keda-crd-{kind}.yaml')}" for kind in KEDA_KINDS]
     cluster.kubectl("apply", "--server-side", "--force-conflicts", *files)

@@ -58,6 +58,7 @@ def operator(
         with running(cluster, tmp_path_factory.mktemp("operator")) as one:
             yield one
             assert one.defects() == ""
+    assert kedas.left_behind(cluster) == []
 
 
 @pytest.fixture(scope="module")
