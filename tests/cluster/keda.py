@@ -7,7 +7,8 @@ user's. Its definitions go with it too: whoever needs one of them without KEDA p
 import base64
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from cluster.access import Cluster
@@ -23,27 +24,42 @@ _ROLES = ("keda-role.yaml", "keda-role-binding.yaml", "keda-metrics-role.yaml", 
 _SERVICE = "keda-metrics-apiserver"
 _API = "v1beta1.external.metrics.k8s.io"
 _AUTHORITY = f"{OPERATOR}.{NAMESPACE}.svc.{DOMAIN}"
+_GONE = ("--ignore-not-found", "--timeout=60s")
 _METRICS_PORT, _GRPC_PORT, _HEALTH_PORT, _OWN_METRICS_PORT = 6444, 9666, 8081, 8082
 
 
 @contextmanager
 def keda(cluster: Cluster) -> Iterator[None]:
     """KEDA until the end of the block. Whoever makes ScaledObjects must have ended by then."""
-    definitions = [str(cluster.binaries.path(f"keda-crd-{kind}.yaml")) for kind in KEDA_KINDS]
-    roles = [str(cluster.binaries.path(name)) for name in _ROLES]
-    cluster.kubectl("create", "namespace", NAMESPACE)
-    try:
-        _apply(cluster, [*definitions, *roles])
-        for kind in KEDA_KINDS:
-            cluster.wait(f"crd/{_definition(kind)}", "condition=Established")
-        _start(cluster)
+    with ExitStack() as leaving:
+        cluster.kubectl("create", "namespace", NAMESPACE)
+        leaving.callback(cluster.kubectl, "delete", "namespace", NAMESPACE, "--wait=false")
+        roles = [f"--filename={cluster.binaries.path(name)}" for name in _ROLES]
+        leaving.callback(cluster.kubectl, "delete", *roles, *_GONE)
+        cluster.kubectl("apply", "--server-side", "--force-conflicts", *roles)
+        leaving.callback(_remove_definitions, cluster)
+        _define(cluster)
+        _start(cluster, leaving)
+        leaving.callback(_remove_definitions, cluster)  # while KEDA is there: its finalizers need it
         yield
-    finally:
-        _end(cluster, roles)
 
 
-def _apply(cluster: Cluster, files: list[str]) -> None:
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", *(f"--filename={file}" for file in files))
+def left_behind(cluster: Cluster) -> list[str]:
+    """What a cluster has of KEDA, beside a namespace that goes."""
+    kinds = "crds,apiservices,clusterroles,clusterrolebindings,validatingwebhookconfigurations"
+    found = [line for line in cluster.kubectl("get", kinds, "--output=name").split() if "keda" in line or _API in line]
+    return [*found, *({OPERATOR, ADAPTER} & set(cluster.processes.names))]
+
+
+def _define(cluster: Cluster) -> None:
+    files = [f"--filename={cluster.binaries.path(f'keda-crd-{kind}.yaml')}" for kind in KEDA_KINDS]
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", *files)
+    for kind in KEDA_KINDS:
+        cluster.wait(f"crd/{_definition(kind)}", "condition=Established")
+
+
+def _remove_definitions(cluster: Cluster) -> None:
+    cluster.kubectl("delete", "crd", *map(_definition, KEDA_KINDS), *_GONE)
 
 
 def _definition(kind: str) -> str:
@@ -51,25 +67,39 @@ def _definition(kind: str) -> str:
     return f"{plural}.{group}"
 
 
-def _start(cluster: Cluster) -> None:
+def _start(cluster: Cluster, leaving: ExitStack) -> None:
     """Both programs, and the API that the cluster's autoscaler asks."""
-    folder = cluster.layout.run / "keda"
-    folder.mkdir(exist_ok=True)
-    names = (f"DNS:{_AUTHORITY}", f"DNS:{_SERVICE}.{NAMESPACE}.svc", f"IP:{NODE_ADDRESS}")
-    certificate = cluster.authority.issue("keda", f"/CN=system:serviceaccount:{NAMESPACE}:{OPERATOR}", names)
-    for name, file in (("tls.crt", certificate.certificate), ("tls.key", certificate.key),
-                       ("ca.crt", cluster.authority.certificate)):  # fmt: skip
-        (folder / name).write_bytes(file.read_bytes())
-    kubeconfig = folder / "kubeconfig"
-    write_kubeconfig(kubeconfig, INNER_SERVER, cluster.authority.certificate, certificate)
+    folder = _credentials(cluster)
     environment = {
-        "KUBECONFIG": str(kubeconfig),
+        "KUBECONFIG": str(folder / "kubeconfig"),
         "POD_NAMESPACE": NAMESPACE,
         "KEDA_CLUSTER_OBJECT_NAMESPACE": NAMESPACE,
         "WATCH_NAMESPACE": "",
     }
-    operator = [
-        cluster.binaries.path(OPERATOR),
+    for name, arguments in ((OPERATOR, _operator(folder)), (ADAPTER, _adapter(folder))):
+        cluster.spawn(name, [cluster.binaries.path(name), *arguments], environment)
+        leaving.callback(cluster.processes.stop, name)
+    # It goes before its server does: without one it would stop every deletion of a namespace.
+    leaving.callback(cluster.kubectl, "delete", f"apiservice/{_API}", *_GONE)
+    cluster.apply(*_external_metrics(cluster))
+    cluster.wait(f"apiservice/{_API}", "condition=Available", timeout_seconds=120)
+
+
+def _credentials(cluster: Cluster) -> Path:
+    """A folder with what each shows the other and the API server."""
+    folder = cluster.layout.run / "keda"
+    folder.mkdir(exist_ok=True)
+    names = (f"DNS:{_AUTHORITY}", f"DNS:{_SERVICE}.{NAMESPACE}.svc", f"IP:{NODE_ADDRESS}")
+    authority = cluster.authority.certificate
+    made = cluster.authority.issue("keda", f"/CN=system:serviceaccount:{NAMESPACE}:{OPERATOR}", names)
+    for name, file in (("tls.crt", made.certificate), ("tls.key", made.key), ("ca.crt", authority)):
+        (folder / name).write_bytes(file.read_bytes())
+    write_kubeconfig(folder / "kubeconfig", INNER_SERVER, authority, made)
+    return folder
+
+
+def _operator(folder: Path) -> list[str]:
+    return [
         f"--cert-dir={folder}",
         "--enable-cert-rotation=false",
         "--leader-elect=false",
@@ -78,8 +108,10 @@ def _start(cluster: Cluster) -> None:
         f"--health-probe-bind-address={NODE_ADDRESS}:{_HEALTH_PORT}",
         "--zap-encoder=console",
     ]
-    adapter = [
-        cluster.binaries.path(ADAPTER),
+
+
+def _adapter(folder: Path) -> list[str]:
+    return [
         f"--secure-port={_METRICS_PORT}",
         f"--port={_OWN_METRICS_PORT}",
         f"--cert-dir={folder}",
@@ -87,13 +119,9 @@ def _start(cluster: Cluster) -> None:
         f"--tls-private-key-file={folder / 'tls.key'}",
         f"--metrics-service-address={NODE_ADDRESS}:{_GRPC_PORT}",
         f"--metrics-service-grpc-authority={_AUTHORITY}",
-        *(f"--{use}-kubeconfig={kubeconfig}" for use in ("lister", "authentication", "authorization")),
+        *(f"--{use}-kubeconfig={folder / 'kubeconfig'}" for use in ("lister", "authentication", "authorization")),
         "--zap-encoder=console",
     ]
-    cluster.spawn(OPERATOR, operator, environment)
-    cluster.spawn(ADAPTER, adapter, environment)
-    cluster.apply(*_external_metrics(cluster))
-    cluster.wait(f"apiservice/{_API}", "condition=Available", timeout_seconds=120)
 
 
 def _external_metrics(cluster: Cluster) -> list[dict[str, Any]]:
@@ -130,18 +158,6 @@ def _external_metrics(cluster: Cluster) -> list[dict[str, Any]]:
             },
         },
     ]
-
-
-def _end(cluster: Cluster, roles: list[str]) -> None:
-    """KEDA's finalizers need KEDA, so its objects go first; and an API without a server would stop every deletion."""
-    gone = ("--ignore-not-found", "--timeout=60s")
-    cluster.kubectl("delete", "crd", *map(_definition, KEDA_KINDS), *gone)
-    cluster.kubectl("delete", f"apiservice/{_API}", *gone)
-    for name in (ADAPTER, OPERATOR):
-        if name in cluster.processes.names:
-            cluster.processes.stop(name)
-    cluster.kubectl("delete", *(f"--filename={file}" for file in roles), *gone)
-    cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 def scaled_object(cluster: Cluster, namespace: str, model: str) -> dict[str, Any]:
