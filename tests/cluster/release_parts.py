@@ -94,7 +94,7 @@ def plural(kind: str) -> str:
     return next(f"{one.plural}.{one.group}".rstrip(".") for one in OWNED if one.name == kind)
 
 
-def stray(api_version: str, kind: str, owner: str) -> dict[str, Any]:
+def stray(api_version: str, kind: str, owner: str, model: str = "by-cpu") -> dict[str, Any]:
     """An object that belongs to a model which does not want it."""
     labels = {"app": "stray"}
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "stray"}
@@ -113,9 +113,9 @@ def stray(api_version: str, kind: str, owner: str) -> dict[str, Any]:
     }
     metadata = {
         "name": "stray",
-        "labels": {"serving.atalaya.dev/model": "by-cpu"},
+        "labels": {"serving.atalaya.dev/model": model},
         "ownerReferences": [
-            {"apiVersion": API_VERSION, "kind": "InferenceModel", "name": "by-cpu", "uid": owner, "controller": True}
+            {"apiVersion": API_VERSION, "kind": "InferenceModel", "name": model, "uid": owner, "controller": True}
         ],
     }
     made = {"apiVersion": api_version, "kind": kind, "metadata": metadata}

@@ -12,8 +12,11 @@ from cluster.errors import ClusterFault
 from cluster.fake_nodes import FakeNode
 from cluster.foreign_crds import install_foreign_crds
 from cluster.operator_process import OperatorProcess, running
+from cluster.release_parts import stray
 
 DEVICE = "gpu.intel.com/xe"
+ROUNDS = 5
+"""Of what a race may lose now and then."""
 
 
 @pytest.fixture
@@ -80,4 +83,31 @@ def test_a_kind_that_is_installed_later_is_made_use_of_and_one_that_goes_is_miss
     cluster.kubectl("delete", "crd", "podmonitors.monitoring.coreos.com")
     apply_model(cluster, namespace, batching={"maxSize": 4})
     cluster.wait("im/m", "condition=Ready", namespace)
+    assert operator.defects() == ""
+
+
+def test_a_kind_that_comes_again_is_watched_from_the_first_object_on(
+    cluster: Cluster, namespace: str, operator: OperatorProcess
+) -> None:
+    apply_model(cluster, namespace)
+    cluster.wait("im/m", "condition=Ready", namespace)
+    owner = cluster.get("im/m", namespace)["metadata"]["uid"]
+    unwanted = stray("monitoring.coreos.com/v1", "PodMonitor", owner, model="m")
+    for _ in range(ROUNDS):
+        cluster.kubectl("delete", "crd", "podmonitors.monitoring.coreos.com", "--ignore-not-found")
+        install_foreign_crds(cluster)
+        cluster.apply(unwanted, namespace=namespace)
+        cluster.wait("podmonitors.monitoring.coreos.com/stray", "delete", namespace, timeout_seconds=20)
+    assert operator.defects() == ""
+
+
+def test_models_are_looked_after_however_often_their_definition_is_made_again(
+    cluster: Cluster, namespace: str, operator: OperatorProcess
+) -> None:
+    for _ in range(ROUNDS):
+        apply_model(cluster, namespace)
+        cluster.wait("im/m", "condition=Ready", namespace)
+        cluster.kubectl("delete", "crd", "inferencemodels.serving.atalaya.dev")
+        cluster.wait("service/m", "delete", namespace)
+        install_crds(cluster)
     assert operator.defects() == ""
