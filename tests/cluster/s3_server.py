@@ -22,7 +22,7 @@ from cluster.layout import NODE_ADDRESS
 ACCESS_KEY, SECRET_KEY, REGION = "test-access", "test-secret", "us-east-1"
 BUCKET = "models"
 S3_PORT = 7070
-_START_SECONDS = 20
+_START_SECONDS = 60
 
 
 @dataclass(frozen=True)

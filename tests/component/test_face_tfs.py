@@ -93,7 +93,7 @@ def test_the_ports_open_when_the_model_is_there(tmp_path: Path, caplog: pytest.L
     server = tfs_server("2.20.0", *one(tmp_path), "--file_system_poll_wait_seconds=1")
     thread = started_aside(server)
     try:
-        thread.join(1.0)
+        until(lambda: "waiting for a version" in caplog.text)
         assert not is_open(server.settings.grpc_port)
         assert not is_open(server.settings.rest_port)
         (said,) = [record for record in caplog.records if record.message == "waiting for a version"]
@@ -106,12 +106,12 @@ def test_the_ports_open_when_the_model_is_there(tmp_path: Path, caplog: pytest.L
         server.stop()
 
 
-def test_a_server_that_waits_for_its_model_can_be_ended(tmp_path: Path) -> None:
+def test_a_server_that_waits_for_its_model_can_be_ended(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     server = tfs_server("2.20.0", *one(tmp_path))
     thread = started_aside(server)
-    thread.join(0.5)
+    until(lambda: "waiting for a version" in caplog.text)
     server.stop()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 

@@ -60,7 +60,7 @@ def stream_to(server: Server) -> Iterator[Stream]:
 
 
 def wait_until(is_so: Any) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < until
         time.sleep(0.005)
@@ -200,6 +200,8 @@ def test_a_signal_while_a_model_loads_ends_the_server_as_always(tmp_path: Path, 
 
 NEVER_DONE = """
 import sys
+import threading
+import time
 from pathlib import Path
 from builders_serving import FakeEngine
 from atalaya_serving import logs
@@ -209,6 +211,15 @@ from atalaya_serving.settings import Settings
 logs.set_up("INFO", "json")
 engine = FakeEngine()
 engine.gate.clear()
+
+
+def tell() -> None:
+    while len(engine.computed) < 2:
+        time.sleep(0.01)
+    print("both are here", flush=True)
+
+
+threading.Thread(target=tell, daemon=True).start()
 settings = Settings(model_repository=Path(sys.argv[1]), grpc_port=int(sys.argv[2]), rest_port=0, drain_seconds=0.3)
 sys.exit(Server(settings, engine).run())
 """
@@ -234,11 +245,10 @@ def test_a_drain_that_cuts_calls_off_says_so_and_ends_with_a_code_of_its_own(tmp
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         wait_until(lambda: stub.ServerReady(service_pb2.ServerReadyRequest()).ready)
         calls = [stub.ModelInfer.future(request(value)) for value in (1, 2)]
-        stub.ServerLive(service_pb2.ServerLiveRequest())
-        time.sleep(0.5)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == EXIT_CUT_SHORT
         assert process.stdout is not None
+        assert any("both are here" in line for line in process.stdout)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == EXIT_CUT_SHORT
         assert "2 accepted calls were not answered in the 0.3 s of --drain_seconds" in process.stdout.read()
         assert [call.exception(10) is not None for call in calls] == [True, True]
 

@@ -40,7 +40,7 @@ def stub_of(address: str) -> Iterator[Any]:
         yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
 
 
-def wait_until(is_so: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < until
@@ -160,17 +160,17 @@ def test_an_expired_or_cancelled_call_is_never_computed(tmp_path: Path, fast: bo
         with stub_of(server.grpc.address) as stub:
             first = stub.ModelInfer.future(request(1), timeout=20)
             wait_until(lambda: engine.computed == [1])
-            late = stub.ModelInfer.future(request(2), timeout=0.1)
+            late = stub.ModelInfer.future(request(2), timeout=3)
             cancelled = stub.ModelInfer.future(request(3), timeout=20)
             by_parameter = request(4)
-            by_parameter.parameters["timeout"].int64_param = 100_000
+            by_parameter.parameters["timeout"].int64_param = 3_000_000
             parameter = stub.ModelInfer.future(by_parameter, timeout=20)
             last = stub.ModelInfer.future(request(5), timeout=20)
             executor = server.repository.resolve("m", "").executor
             wait_until(lambda: executor.depth == 4)
             cancelled.cancel()
             assert late.exception().code() == grpc.StatusCode.DEADLINE_EXCEEDED
-            time.sleep(0.1)
+            wait_until(lambda: executor.depth == 1)
             engine.gate.set()
             assert first.exception() is None
             assert last.exception() is None
@@ -189,10 +189,10 @@ def test_a_rest_call_with_a_timeout_that_passes_is_never_computed(tmp_path: Path
         url = f"http://{server.rest.address}/v2/models/m/infer"
         first = pool.submit(httpx.post, url, json=body, trust_env=False)
         wait_until(lambda: len(engine.computed) == 1)
-        late = pool.submit(httpx.post, url, json=body | {"parameters": {"timeout": 50_000}}, trust_env=False)
+        late = pool.submit(httpx.post, url, json=body | {"parameters": {"timeout": 3_000_000}}, trust_env=False)
         executor = server.repository.resolve("m", "").executor
         wait_until(lambda: executor.depth == 1)
-        time.sleep(0.06)
+        wait_until(lambda: executor.depth == 0)
         engine.gate.set()
         assert first.result().status_code == 200
         assert late.result().status_code == 504
@@ -293,7 +293,7 @@ def test_readiness_goes_before_the_drain_and_accepted_calls_still_end(tmp_path: 
             assert not stopping.done()
             engine.gate.set()
             assert accepted.exception() is None
-            stopping.result(10)
+            stopping.result(60)
 
 
 def test_the_server_says_that_it_loads_while_it_loads(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_the_server_says_that_it_loads_while_it_loads(tmp_path: Path) -> None:
 
     class SlowToLoad(FakeEngine):
         def load(self, folder: Path, options: Any) -> Any:
-            held.wait(10)
+            assert held.wait(120)
             return super().load(folder, options)
 
     with ThreadPoolExecutor(1) as pool:
@@ -315,11 +315,11 @@ def test_the_server_says_that_it_loads_while_it_loads(tmp_path: Path) -> None:
         port = free_port()
         serving = pool.submit(serve)
         with stub_of(f"127.0.0.1:{port}") as stub:
-            live = stub.ServerLive(service_pb2.ServerLiveRequest(), wait_for_ready=True, timeout=10)
+            live = stub.ServerLive(service_pb2.ServerLiveRequest(), wait_for_ready=True, timeout=60)
             assert live.live
             assert not stub.ServerReady(service_pb2.ServerReadyRequest()).ready
             with pytest.raises(grpc.RpcError, match="loading"):
                 stub.ModelInfer(request(1))
             held.set()
-            serving.result(20)
+            serving.result(60)
     assert entered

@@ -232,7 +232,7 @@ def test_predict_takes_the_short_way_and_one_callers_strings_keep_nobody_waiting
 
     def slow(*given: Any) -> Any:
         entered.set()
-        held.wait(20)
+        held.wait(120)
         return original(*given)
 
     monkeypatch.setattr(tensors, "_strings", slow)
@@ -241,7 +241,7 @@ def test_predict_takes_the_short_way_and_one_callers_strings_keep_nobody_waiting
     with running(tmp_path) as server, grpc.insecure_channel(server.grpc.address) as channel:
         stubs = tfs.Stubs(channel)
         waiting = stubs.prediction.Predict.future(tfs.predict_request("strings", x=words), timeout=30)
-        assert entered.wait(10)
+        assert entered.wait(60)
         for _ in range(3):
             assert stubs.outputs("m", x=tfs.ROWS)["y"].tolist() == tfs.ROWS.tolist()
         assert not waiting.done()

@@ -24,9 +24,12 @@ def test_a_count_is_shared_by_all_callers_and_none_is_sent_twice() -> None:
 
 
 def test_time_ends_what_has_no_count() -> None:
-    driven = drive([lambda _: time.sleep(0.001)] * 2, Limits(0.05))
-    assert driven.latencies
-    assert driven.wall_seconds >= 0.05
+    for seconds in (0.05, 0.5, 5, 50):  # a busy machine may let nobody call in the first of them
+        driven = drive([lambda _: time.sleep(0.001)] * 2, Limits(seconds))
+        assert driven.wall_seconds >= seconds
+        if driven.latencies:
+            return
+    pytest.fail("nobody called")
 
 
 def test_failed_calls_are_counted_by_code_and_have_no_latency() -> None:
@@ -42,11 +45,11 @@ def test_failed_calls_are_counted_by_code_and_have_no_latency() -> None:
 def test_in_an_open_loop_a_stall_delays_every_call_that_was_due_meanwhile() -> None:
     def call(number: int) -> None:
         if number == 0:
-            time.sleep(0.4)
+            time.sleep(1)
 
-    driven = drive([call], Limits(0.4, rate=50))
+    driven = drive([call], Limits(20, requests=20, rate=20))
     assert len(driven.latencies) == 20
-    assert sum(latency >= 0.2 for latency in driven.latencies) >= 10  # a closed loop has one such call
+    assert sum(latency >= 0.5 for latency in driven.latencies) >= 10  # a closed loop has one such call
 
 
 def test_what_nobody_got_to_is_told() -> None:
@@ -75,7 +78,7 @@ def test_ctrl_c_ends_all_callers(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
         if timeout is None and threading.current_thread() is main:
-            called.wait(10)
+            called.wait(60)
             raise KeyboardInterrupt
         join(thread, timeout)
 

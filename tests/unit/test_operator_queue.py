@@ -61,7 +61,7 @@ def test_a_closed_queue_lets_its_workers_go() -> None:
     thread = threading.Thread(target=lambda: taken.append(queue.take()))
     thread.start()
     queue.close()
-    thread.join(5)
+    thread.join(60)
     assert taken == [None]
 
 
@@ -82,7 +82,7 @@ def test_what_fails_is_tried_again_and_holds_up_nobody(error: Exception) -> None
     queue.add(ModelKey("n", "bad"))
     queue.add(ModelKey("n", "good"))
     workers.start()
-    assert done.wait(10)
+    assert done.wait(60)
     workers.stop()
     assert looked == ["bad", "good", "bad"]
 

@@ -247,7 +247,7 @@ def test_the_keeper_tries_again_and_ends_at_once() -> None:
 
     keeper = Keeper(keep)
     keeper.start()
-    keeper._thread.join(5)
+    keeper._thread.join(60)
     assert not keeper._thread.is_alive()
     assert looks == [1]
 

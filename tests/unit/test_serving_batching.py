@@ -25,10 +25,11 @@ class Doubling:
 
     def __init__(self) -> None:
         self.runs: list[int] = []
-        self.gate = threading.Event()
+        self.entered, self.gate = threading.Event(), threading.Event()
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[int], signature: str = "") -> list[np.ndarray]:
-        self.gate.wait(10)
+        self.entered.set()
+        assert self.gate.wait(60)
         self.runs.append(len(inputs[0]))
         if (inputs[0] < 0).any():
             raise InvalidRequest("negative")
@@ -36,16 +37,14 @@ class Doubling:
 
 
 class Calls:
-    """Submits jobs to a batching executor whose only slot is held by a first call."""
+    """Submits jobs to a batching executor whose only slot is held by a first call, which waits for no others."""
 
-    def __init__(self, batching: Batching) -> None:
+    def __init__(self, batching: Batching, first_rows: int = 1) -> None:
         self.slot = Doubling()
         self.executor = BatchingExecutor("m-1", [self.slot], 100, batching)
         self.answers: dict[int, Outcome] = {}
-        self.send(0)
-        while self.executor.running == 0 or self.executor.depth:
-            time.sleep(0.001)
-        time.sleep(batching.timeout_seconds + 0.02)
+        self.send(0, first_rows)
+        assert self.slot.entered.wait(60)
 
     def send(
         self, value: int, rows: int = 1, width: int = 2, deadline: float = NO_DEADLINE, signature: str = ""
@@ -56,6 +55,12 @@ class Calls:
 
         tensor = np.full((rows, width), value, np.float32)
         self.executor.submit(Job([tensor], [0], rows, done, deadline, signature=signature))
+
+    def wait_for(self, value: int) -> None:
+        until = time.monotonic() + 60
+        while value not in self.answers:
+            assert time.monotonic() < until, f"{value} is not answered"
+            time.sleep(0.001)
 
     def answered(self) -> dict[int, Outcome]:
         self.slot.gate.set()
@@ -125,32 +130,24 @@ def test_a_late_call_is_left_out() -> None:
 
 
 def test_a_batch_waits_for_more_calls_up_to_its_timeout() -> None:
-    calls = Calls(Batching(max_rows=3, timeout_seconds=5))
+    calls = Calls(Batching(max_rows=3, timeout_seconds=120), first_rows=3)
     calls.slot.gate.set()
-    while not calls.answers:
-        time.sleep(0.001)
-    start = time.monotonic()
+    calls.wait_for(0)
     for value in (1, 2, 3):
         calls.send(value)
         time.sleep(0.05)
-    while len(calls.answers) < 4:
-        assert time.monotonic() < start + 4, "a full batch must not wait on"
-        time.sleep(0.001)
+    calls.wait_for(3)  # a full batch must not wait on
     assert calls.slot.runs[1:] == [3]
     calls.executor.close()
 
 
 def test_a_batch_waits_no_longer_than_the_first_deadline_in_it() -> None:
-    calls = Calls(Batching(max_rows=8, timeout_seconds=0.5))
+    calls = Calls(Batching(max_rows=8, timeout_seconds=120), first_rows=8)
     calls.slot.gate.set()
-    while not calls.answers:
-        time.sleep(0.001)
-    start = time.monotonic()
-    calls.send(1, deadline=start + 0.05)
+    calls.wait_for(0)
+    calls.send(1, deadline=time.monotonic() + 0.05)
     calls.send(2)
-    while 1 not in calls.answers:
-        assert time.monotonic() < start + 0.4, "it must not wait for the batch's timeout"
-        time.sleep(0.001)
+    calls.wait_for(1)  # it must not wait for the batch's timeout
     assert isinstance(calls.answers[1].error, DeadlineExpired)
     assert calls.answered()[2].error is None
 

@@ -32,7 +32,7 @@ class Answers:
 
     def wait(self, count: int) -> dict[int, Outcome]:
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.got) >= count, timeout=10)
+            assert self._changed.wait_for(lambda: len(self.got) >= count, timeout=60)
         return self.got
 
 
@@ -46,7 +46,7 @@ def executor(engine: FakeEngine, capacity: int = 4, budget: ByteBudget | None = 
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < until
         time.sleep(0.001)
