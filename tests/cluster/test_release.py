@@ -16,6 +16,7 @@ from atalaya_operator.kinds import OWNED
 from cluster import product_images as images
 from cluster.access import Cluster
 from cluster.audit import granted, used_by
+from cluster.cert_manager import cert_manager
 from cluster.chart import NAMESPACE, RESTRICTED, Release
 from cluster.errors import ClusterFault
 from cluster.foreign_crds import install_foreign_crds
@@ -153,6 +154,25 @@ def test_a_claim_that_is_not_there_is_warned_of_and_not_refused(
     assert "Warning" not in refusal(cluster, place, MODELS[0].manifest())
 
 
+def test_a_certificate_by_cert_manager_is_served_and_trusted_and_one_of_our_own_again_after_it(
+    cluster: Cluster, release: Release, place: str
+) -> None:
+    with cert_manager(cluster):
+        release.upgrade(prometheus__url="", webhook__certManager__enabled="true")
+        cluster.until("cert-manager's authority is told", lambda: trusts_cert_manager(cluster))
+        cluster.until("the webhook refuses", lambda: refuses(cluster, place))
+        release.upgrade(webhook__certManager__enabled="false")
+    cluster.kubectl("delete", "secret/atalaya-webhook", "--namespace", NAMESPACE)
+    cluster.until("the webhook refuses as before", lambda: refuses(cluster, place))
+
+
+def trusts_cert_manager(cluster: Cluster) -> None:
+    kept = cluster.get("secret/atalaya-webhook", NAMESPACE)["data"]["ca.crt"]
+    [webhook] = cluster.get("validatingwebhookconfiguration/atalaya")["webhooks"]
+    if webhook["clientConfig"].get("caBundle") != kept:
+        raise ClusterFault("the API server is told of another authority than cert-manager's")
+
+
 # --- serving ---------------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +295,7 @@ def test_a_job_assesses_into_postgresql_and_the_dashboard_draws_its_map(
     told = json.loads(in_the_dashboard(cluster, "-c", STORED))
     assert told["store"].startswith("postgresql://")
     assert not told["has_file"]
+    assert told["assessment"] in cluster.kubectl("logs", "job/assess-town", "--namespace", NAMESPACE)
     assert (told["state"], told["tiles"]) == ("complete", SCENE_TILES**2)
     with cluster.port_forward("service/atalaya-dashboard", 8501, NAMESPACE) as port:
         picture = picture_of_the_map(f"http://127.0.0.1:{port}/?assessment={told['assessment']}")
