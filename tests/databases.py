@@ -8,33 +8,54 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
 
+@dataclass(frozen=True)
+class Access:
+    """Where a PostgreSQL is started and who may reach it; by default this machine's programs, without a password."""
+
+    host: str = "127.0.0.1"
+    clients: str = ""
+    """Addresses from which the user comes with the password, as 198.18.0.0/17."""
+    password: str = "none"
+    inside: Callable[[Sequence[str]], list[str]] = list
+    """From a command to one that runs it elsewhere, as in another network namespace."""
+
+
 @contextmanager
-def postgresql() -> Iterator[str]:
+def postgresql(access: Access = Access()) -> Iterator[str]:
     """Start a cluster and hand out the address of its maintenance database."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     assert programs, "PostgreSQL is not installed: run tests/system-packages.sh"
     binaries = programs[-1].parent
     folder = Path(mkdtemp(prefix="atalaya-postgresql-"))
+    (folder / "password").write_text(access.password)
     as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
     if as_user:
         shutil.chown(folder, "postgres")
+        shutil.chown(folder / "password", "postgres")
 
     def run(*command: object) -> None:
-        subprocess.run([*as_user, *map(str, command)], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+        words = access.inside([*as_user, *map(str, command)])
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, cwd=folder)
 
     data = folder / "data"
-    run(binaries / "initdb", "-D", data, "-U", "atalaya", "--auth=trust", "--no-sync", "--encoding=UTF8")
+    trusted = ("--auth=trust", f"--pwfile={folder / 'password'}", "--no-sync", "--encoding=UTF8")
+    run(binaries / "initdb", "-D", data, "-U", "atalaya", *trusted)
+    if access.clients:
+        with (data / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {access.clients} scram-sha-256\n")
     port = free_port()
-    options = f"-p {port} -h 127.0.0.1 -k {folder} -c fsync=off -c timezone=Asia/Tokyo"
+    options = f"-p {port} -h {access.host} -k {folder} -c fsync=off -c timezone=Asia/Tokyo"
     run(binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
+    login = f"atalaya:{access.password}" if access.clients else "atalaya"
     try:
-        yield f"postgresql://atalaya@127.0.0.1:{port}/postgres"
+        yield f"postgresql://{login}@{access.host}:{port}/postgres"
     finally:
         run(binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop")
         shutil.rmtree(folder, ignore_errors=True)

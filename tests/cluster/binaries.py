@@ -76,6 +76,14 @@ KEDA_KINDS = (
     "keda.sh_scaledobjects",
     "keda.sh_triggerauthentications",
 )
+CERT_MANAGER_KINDS = {
+    f"crd-{name}.yaml": f"{name}.{group}"
+    for group, names in {
+        "cert-manager.io": ("certificates", "certificaterequests", "issuers", "clusterissuers"),
+        "acme.cert-manager.io": ("orders", "challenges"),
+    }.items()
+    for name in names
+}
 
 MODULES = (
     GoModule(
@@ -134,6 +142,15 @@ MODULES = (
         "versitygw",
         "github.com/versity/versitygw",
         {"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
+    ),
+    GoModule(
+        "cert-manager",
+        "github.com/cert-manager/cert-manager",
+        {
+            "cert-manager-controller": "github.com/cert-manager/cert-manager/cmd/controller",
+            "cert-manager-cainjector": "github.com/cert-manager/cert-manager/cmd/cainjector",
+        },
+        shipped={file: f"deploy/crds/{file}" for file in CERT_MANAGER_KINDS},
     ),
 )
 

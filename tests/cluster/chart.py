@@ -27,6 +27,10 @@ class Release:
         """The same with other values; what is not named stays as it was."""
         return self._helm("upgrade", NAME, str(CHART), "--reuse-values", *_waiting(), *_sets(values))
 
+    def notes(self) -> str:
+        """What Helm told the user when it installed."""
+        return self._helm("get", "notes", NAME)
+
     def test(self) -> str:
         """`helm test`; its pod is gone afterwards unless it failed."""
         return self._helm("test", NAME)

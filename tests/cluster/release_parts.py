@@ -1,17 +1,19 @@
 """What the tests of a release put into the cluster and read from it: models on a volume, callers, strays."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from atalaya_operator.kinds import OWNED
 from atalaya_spec.inference_model import API_VERSION
 from cluster.access import Cluster
 from cluster.layout import CHECKOUT
-from cluster.product_images import SERVING
+from cluster.product_images import DASHBOARD, SERVING
 from cluster.workloads import container, pod
 
 REPOSITORY = CHECKOUT / "model-repo"
@@ -40,30 +42,44 @@ MODELS = (
 )
 
 
-def volume(folder: Path, namespace: str, name: str = "models") -> dict[str, Any]:
-    """A folder of the node for the claim of a namespace."""
+def volume(name: str, folder: Path, namespace: str, claim: str = "") -> dict[str, Any]:
+    """A folder of the node for a claim in a namespace, by default of the same name."""
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
         "metadata": {"name": name},
         "spec": {
             "capacity": {"storage": "1Gi"},
-            "accessModes": ["ReadOnlyMany"],
+            "accessModes": ["ReadOnlyMany", "ReadWriteOnce"],
             "storageClassName": "",
             "hostPath": {"path": str(folder), "type": "Directory"},
-            "claimRef": {"name": "models", "namespace": namespace},
+            "claimRef": {"name": claim or name, "namespace": namespace},
         },
     }
 
 
-def claim(volume: str = "models") -> dict[str, Any]:
+def claim(name: str, namespace: str, volume: str = "") -> dict[str, Any]:
+    """A claim to a volume, by default of the same name."""
     spec = {
         "accessModes": ["ReadOnlyMany"],
         "storageClassName": "",
-        "volumeName": volume,
+        "volumeName": volume or name,
         "resources": {"requests": {"storage": "1Gi"}},
     }
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "models"}, "spec": spec}
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def assessing_job(model: str, namespace: str) -> dict[str, Any]:
+    """The job that docs/install.md shows, with a model that is there."""
+    text = (CHECKOUT / "docs" / "install.md").read_text()
+    [shown] = [block for block in re.findall(r"```yaml\n(.+?)```", text, flags=re.DOTALL) if "kind: Job" in block]
+    made: dict[str, Any] = yaml.safe_load(shown)
+    [container] = made["spec"]["template"]["spec"]["containers"]
+    assert container["image"].endswith(f"/{DASHBOARD.reference}")
+    assert container["args"] == ["--model", "haiti-damage", "--endpoint", "haiti-damage.default:9000"]
+    container["args"] = ["--model", model, "--endpoint", f"{model}.{namespace}:9000"]
+    return made
 
 
 def golden(folder: str) -> tuple[np.ndarray, np.ndarray]:

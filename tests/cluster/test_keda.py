@@ -67,8 +67,7 @@ def place(cluster: Cluster, operator: OperatorProcess) -> Iterator[str]:
     shared = cluster.layout.run / "models"
     shutil.copytree(REPOSITORY, shared, dirs_exist_ok=True)
     cluster.kubectl("create", "namespace", PLACE)
-    cluster.apply(volume(shared, PLACE, PLACE))
-    cluster.apply(claim(PLACE), namespace=PLACE)
+    cluster.apply(volume(PLACE, shared, PLACE, claim="models"), claim("models", PLACE, volume=PLACE))
     cluster.wait("serviceaccount/default", "create", PLACE)
     yield PLACE
     cluster.kubectl("delete", "im", "--all", "--namespace", PLACE)
