@@ -158,10 +158,12 @@ def test_a_certificate_by_cert_manager_is_served_and_trusted_and_one_of_our_own_
     cluster: Cluster, release: Release, place: str
 ) -> None:
     with cert_manager(cluster):
-        release.upgrade(prometheus__url="", webhook__certManager__enabled="true")
-        cluster.until("cert-manager's authority is told", lambda: trusts_cert_manager(cluster))
-        cluster.until("the webhook refuses", lambda: refuses(cluster, place))
-        release.upgrade(webhook__certManager__enabled="false")
+        try:
+            release.upgrade(prometheus__url="", webhook__certManager__enabled="true")
+            cluster.until("cert-manager's authority is told", lambda: trusts_cert_manager(cluster))
+            cluster.until("the webhook refuses", lambda: refuses(cluster, place))
+        finally:
+            release.upgrade(webhook__certManager__enabled="false")
     cluster.kubectl("delete", "secret/atalaya-webhook", "--namespace", NAMESPACE)
     cluster.until("the webhook refuses as before", lambda: refuses(cluster, place))
 
