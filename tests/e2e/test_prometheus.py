@@ -53,17 +53,23 @@ def prometheus(folder: Path, targets: dict[str, tuple[int, str]]) -> Iterator[st
         stderr=subprocess.DEVNULL,
     ) as popen:
         try:
+            until(lambda: is_ready(f"http://{address}"), 60)
             yield f"http://{address}"
         finally:
             popen.terminate()
 
 
+def is_ready(address: str) -> bool:
+    """Until it has read its storage it answers with 503, and before that not at all."""
+    try:
+        return httpx.get(f"{address}/-/ready", timeout=10).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
 def query(address: str, asked: str) -> dict[str, float]:
     """The value of an instant query, by its labels as JSON."""
-    try:
-        answer: Any = httpx.get(f"{address}/api/v1/query", params={"query": asked}, timeout=10).json()
-    except httpx.TransportError:
-        return {}
+    answer: Any = httpx.get(f"{address}/api/v1/query", params={"query": asked}, timeout=10).json()
     assert answer["status"] == "success", answer
     return {json.dumps(one["metric"], sort_keys=True): float(one["value"][1]) for one in answer["data"]["result"]}
 
