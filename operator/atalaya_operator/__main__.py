@@ -61,7 +61,8 @@ def run(environment: Mapping[str, str]) -> None:
     defined = [DefinedKind(client, kind, object_listener(observed, queue), observed) for kind in DEFINED]
     threads: tuple[handlers.Threads, ...] = (workers, resync, foreign, *defined, *admission)
     watches = _watches(observed, queue, definition_listener(observed, queue, surroundings, defined))
-    registry = handlers.registry(watches, lambda: take_in(client, watches), threads)
+    known_first = [*watches, *(Watch(kind, object_listener(observed, queue)) for kind in OWNED if kind.is_optional)]
+    registry = handlers.registry(watches, lambda: take_in(client, known_first), threads)
     handlers.run(registry, handlers.settings(watches), f"http://0.0.0.0:{config.health_port}/healthz")
 
 

@@ -116,7 +116,8 @@ def status(told: Finding, seen: Seen, target: Target | None, now: str, versions:
     there = rollout.deployments(seen.objects, metadata["uid"])
     leading = _serving(target, seen) if target else _led_to(seen, metadata["name"])
     serving = there.get(leading)
-    desired, ready = (rollout.desired(serving), rollout.ready(serving, seen.pods)) if serving else (0, 0)
+    desired = rollout.desired(serving) if serving else 0
+    ready = min(desired, rollout.ready(serving, seen.pods)) if serving else 0  # one too many is about to go
     known = {one["name"]: one for one in before.get("revisions") or ()}
     revisions = tuple(_revision(found, known, target, leading) for _, found in sorted(there.items(), key=_newest_first))
     shown = next((one for one in revisions if serving and one.name == serving["metadata"]["name"]), None)

@@ -1,4 +1,4 @@
-"""Takes in the whole cluster once, before anything is decided: every kind that each cluster has, as it is.
+"""Takes in the whole cluster once, before anything is decided: every kind that we watch but models, as it is.
 
 kopf can wait for the first lists by itself, with an index a kind. But then each object of each list wakes whoever waits
 for the rest: with those of a thousand models that takes most of a minute. So all is listed here, and kopf follows.
@@ -21,7 +21,7 @@ class Pages(Protocol):
     """The cluster, as far as it is listed. Raises TryAgain and ObjectRefused."""
 
     def pages(self, kind: Kind, selection: Mapping[str, str]) -> Iterator[Manifest]:
-        """The objects of a kind, as pages of a list."""
+        """The objects of a kind, as pages of a list; no page where the kind is not served."""
         ...
 
 

@@ -82,6 +82,13 @@ def test_a_pod_that_goes_or_is_none_of_the_revision_is_not_counted(change_of: Ma
     assert (status(cluster)["ready"], condition(cluster, "Ready")["status"]) == ("0/1", "False")
 
 
+def test_a_pod_that_is_no_longer_asked_for_is_not_told_as_one_too_many() -> None:
+    cluster = served(replicas=2)
+    change(cluster, replicas=0)
+    cluster.reconcile()
+    assert (status(cluster)["ready"], status(cluster)["reason"]) == ("0/0", "ScaledToZero")
+
+
 def test_a_served_model_says_so_in_every_column() -> None:
     told = served(replicas=2)
     shown = status(told)
