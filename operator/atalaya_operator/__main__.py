@@ -67,7 +67,7 @@ def run(environment: Mapping[str, str]) -> None:
 
 
 def _watches(observed: Observed, queue: WorkQueue[ModelKey], definitions: Listener) -> list[Watch]:
-    """What every cluster has, and is therefore known before anything is decided."""
+    """What every cluster has, and kopf can therefore follow."""
     objects = object_listener(observed, queue)
     return [
         Watch(DEFINITIONS, definitions, is_of_models=False, concerns=concerns_us),

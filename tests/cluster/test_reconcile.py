@@ -12,6 +12,7 @@ from cluster.access import Cluster
 from cluster.crd import install_crds
 from cluster.errors import ClusterFault
 from cluster.fake_nodes import FakeNode
+from cluster.foreign_crds import install_foreign_crds
 from cluster.operator_process import OperatorProcess, running, writes
 
 DEVICE = "gpu.intel.com/xe"
@@ -105,6 +106,7 @@ def test_what_was_applied_is_known_again_after_a_restart(
     cluster: Cluster, namespace: str, operator: OperatorProcess, spec: dict[str, Any]
 ) -> None:
     """Amounts, defaults and lists come back in the API server's own words; none of them may look like drift."""
+    install_foreign_crds(cluster)  # objects of kinds that a definition makes are known before the first look too
     cluster.apply(model(**spec), namespace=namespace)
     cluster.wait("im/m", "jsonpath={.status.replicas}", namespace)
     time.sleep(QUIET_SECONDS)
