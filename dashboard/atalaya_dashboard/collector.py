@@ -159,7 +159,13 @@ class Collector:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self.collect_once()
+            try:
+                self.collect_once()
+            except RuntimeError:
+                # An interpreter that is ending lends no more threads, and nobody will read this round.
+                if threading.main_thread().is_alive():
+                    raise
+                return
             self._stopping.wait(INTERVAL_SECONDS)
 
     def collect_once(self) -> None:

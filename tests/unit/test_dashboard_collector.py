@@ -1,5 +1,7 @@
 """The collector's history, and what it says of servers that do not answer."""
 
+import subprocess
+import sys
 import urllib.error
 
 import pytest
@@ -233,3 +235,25 @@ def test_models_that_are_gone_are_forgotten() -> None:
     pods.servers.clear()
     collector.collect_once()
     assert collector.sources() == ()
+
+
+def test_an_interpreter_that_ends_in_the_middle_of_a_round_says_nothing() -> None:
+    program = """
+import concurrent.futures.thread as pools, threading, time
+from atalaya_dashboard.collector import Collector, Target
+
+begun = threading.Event()
+
+def targets():
+    begun.set()
+    while not pools._shutdown:
+        time.sleep(0.001)
+    return [Target("http://here/metrics")]
+
+Collector(targets, lambda url: "").start()
+(round,) = [thread for thread in threading.enumerate() if thread.name == "metrics"]
+threading.Thread(target=round.join, args=(20,)).start()
+begun.wait()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
