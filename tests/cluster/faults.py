@@ -53,8 +53,8 @@ def waits_for(*reasons: str) -> Holds:
     )
 
 
-def ended(of: str = "containerStatuses", reason: str = "", message: str = "") -> Holds:
-    """A pod one of whose containers failed and says so; of a first try its node may know the end before the message."""
+def ended(of: str = "containerStatuses", reason: str = "") -> Holds:
+    """A pod one of whose containers failed."""
 
     def holds(one: Manifest) -> bool:
         found = [
@@ -63,10 +63,7 @@ def ended(of: str = "containerStatuses", reason: str = "", message: str = "") ->
             for when in ("state", "lastState")
             if state.get(when, {}).get("terminated")
         ]
-        return any(
-            end["exitCode"] != 0 and reason in end.get("reason", "") and message in end.get("message", "")
-            for end in found
-        )
+        return any(end["exitCode"] != 0 and reason in (end.get("reason", "")) for end in found)
 
     return holds
 
@@ -142,7 +139,7 @@ _FETCHED = "https://models.example.org/shelf"
 
 def _fetch(word: str, evidence: str, step: str) -> Fault:
     spec = {"engine": "atalaya", "model": {"uri": f"{_FETCHED}/{word}"}}
-    fact = ("pods", ended("initContainerStatuses", message=word))
+    fact = ("pods", ended("initContainerStatuses"))
     return Fault(word, word, fact, (evidence, "did not get the model"), step, spec)
 
 
