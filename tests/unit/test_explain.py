@@ -112,6 +112,7 @@ def test_the_fetch_container_is_told_before_the_server_that_waits_for_it() -> No
         pytest.param("DigestMismatch: model.bin is another.", "DigestMismatch", id="digest"),
         pytest.param("StoreUnreachable: no answer.", "StoreUnreachable", id="store"),
         pytest.param("ModelFileCorrupt: model.bin ends early.", "ModelFileCorrupt", id="corrupt"),
+        pytest.param("BadCredentials: no.\nfetching s3://models/m\n", "BadCredentials", id="outputs-in-another-order"),
         pytest.param("Traceback: something else", "FetchFailed", id="anything-else"),
         pytest.param("", "FetchFailed", id="silent"),
     ],

@@ -92,11 +92,16 @@ def engines_word(engine: str, text: str) -> tuple[Reason, str] | None:
 
 
 def fetchers_word(text: str) -> tuple[Reason, str]:
-    """The fetch container ends with a line that begins with the reason."""
-    line = last_line(text)
-    found = _FETCH_WORD.match(line)
-    why = FETCHERS_WORDS.get(found["word"]) if found else None
-    return (why, found["rest"]) if found and why else (FETCH_FAILED, line)
+    """The fetch container ends with a line that begins with the reason.
+
+    It need not be the last of its log: what came from its two outputs may stand there in either order.
+    """
+    for line in _lines(text):
+        found = _FETCH_WORD.match(line)
+        why = FETCHERS_WORDS.get(found["word"]) if found else None
+        if found and why:
+            return why, found["rest"]
+    return FETCH_FAILED, last_line(text)
 
 
 def _lines(text: str) -> Iterator[str]:
