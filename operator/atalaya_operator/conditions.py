@@ -9,16 +9,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from atalaya_operator import device_words, rollout, version_words
-from atalaya_operator.device_words import PREFERRED_DEVICE, SCALER_CAPPED
+from atalaya_operator import device_words, rollout, scaler_words, version_words
+from atalaya_operator.device_words import PREFERRED_DEVICE
 from atalaya_operator.endpoints import endpoints
 from atalaya_operator.explain import reasons
 from atalaya_operator.explain.finding import Finding, finding
 from atalaya_operator.explain.reasons import Family
-from atalaya_operator.manifests.autoscaler import lacking
 from atalaya_operator.names import selector, service_name
 from atalaya_operator.observed import ObjectKey, Seen
-from atalaya_operator.platform import SCALED_OBJECT
 from atalaya_operator.reconcile import Target
 from atalaya_operator.revision import Manifest
 from atalaya_operator.schema import plain
@@ -27,10 +25,9 @@ from atalaya_spec.inference_model import API_VERSION, KIND, InferenceModel
 from atalaya_spec.inference_model_status import FALSE, TRUE, UNKNOWN, Condition, RevisionStatus, Status
 from atalaya_spec.problems import Problem
 
-READY, AVAILABLE, PROGRESSING, AUTOSCALING = "Ready", "Available", "Progressing", "Autoscaling"
+READY, AVAILABLE, PROGRESSING = "Ready", "Available", "Progressing"
 SCHEDULED, MODEL_LOADED = "Scheduled", "ModelLoaded"
 PODS_ANSWER, NO_POD_ANSWERS = "PodsAnswer", "NoPodAnswers"
-SCALER_MADE, SCALER_MISSING, SCALER_FAILING = "ScalerMade", "ScalerMissing", "ScalerFailing"
 
 _LONGEST = 4096
 
@@ -154,8 +151,8 @@ def _conditions(
         _scheduled(told, target),
         _model_loaded(told, serves=serves),
     ]
-    if target and target.subject.model.spec.scaling:
-        made.append(_autoscaling(target, seen))
+    if target and (scales := scaler_words.verdict(target, seen, now)):
+        made.append(_named(scaler_words.AUTOSCALING, *scales))
     if target and target.choice:
         preferred = device_words.preference(target.choice, target.subject.model.spec.devices)
         made += [_named(PREFERRED_DEVICE, *preferred)] if preferred else []
@@ -208,28 +205,6 @@ def _with_device(told: Finding, target: Target | None) -> Finding:
     step = device_words.next_step(choice, devices)
     message = " ".join(filter(None, (told.message, added)))
     return replace(told, message=message, next_step=step if choice.never_fits else told.next_step or step)
-
-
-def _autoscaling(target: Target, seen: Seen) -> Condition:
-    scaling = target.subject.model.spec.scaling
-    assert scaling  # only asked where there is one
-    if lacks := " ".join(map(str, lacking(target.subject.model, target.platform))):
-        return _named(AUTOSCALING, False, SCALER_MISSING, lacks)
-    scaled = seen.objects.get(ObjectKey(SCALED_OBJECT, target.revision.name))
-    if scaled and (failed := _condition_of(scaled, READY, FALSE)):
-        return _named(AUTOSCALING, False, SCALER_FAILING, _scaler_failure(scaled, failed))
-    if bounded := device_words.capped(target.choice, scaling.max):
-        return _named(AUTOSCALING, True, SCALER_CAPPED, bounded)
-    return _named(AUTOSCALING, True, SCALER_MADE, "an autoscaler owns the replicas.")
-
-
-def _scaler_failure(scaled: Manifest, failed: Mapping[str, Any]) -> str:
-    """KEDA's condition says little of the cause; its events on the object do."""
-    name, namespace = scaled["metadata"]["name"], scaled["metadata"]["namespace"]
-    return (
-        f"KEDA says: {failed.get('message', '')}. See kubectl describe scaledobject {name} --namespace {namespace}; "
-        "ask Prometheus the query that stands there, which must answer one number."
-    )
 
 
 def _revision(

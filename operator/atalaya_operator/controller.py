@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from atalaya_operator import conditions
+from atalaya_operator import conditions, scaler_words
 from atalaya_operator.allocation import Allocation, Asked
 from atalaya_operator.desired_state import revision
 from atalaya_operator.errors import ObjectRefused, TryAgain
@@ -168,7 +168,7 @@ class Controller:
         if finding is None:
             assert target  # without a target there is always a finding
             explained, soon = self._witness.explained(target, seen, now)
-            again = min((one for one in (again, soon) if one is not None), default=None)
+            again = _sooner(_sooner(again, soon), scaler_words.look_again(target, seen, now))
             finding = conditions.progress(target, seen, explained)
         status = conditions.status(finding, seen, target, now, known)
         if not is_applied(status, seen.model, _STATUS):

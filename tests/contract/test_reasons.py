@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from atalaya_operator import conditions
+from atalaya_operator import conditions, scaler_words
 from atalaya_operator.explain.log_lines import FETCHERS_WORDS
 from atalaya_operator.explain.reasons import ALL, Family, Reason
 from atalaya_serving.fetching.errors import FetchError
@@ -32,7 +32,7 @@ def test_no_two_reasons_share_a_word() -> None:
 def test_each_condition_is_documented() -> None:
     text = (DOCS / "operator.md").read_text()
     named = (conditions.READY, conditions.AVAILABLE, conditions.PROGRESSING, conditions.SCHEDULED,
-             conditions.MODEL_LOADED, conditions.AUTOSCALING)  # fmt: skip
+             conditions.MODEL_LOADED, scaler_words.AUTOSCALING)  # fmt: skip
     for one in named:
         assert f"| `{one}` |" in text
 

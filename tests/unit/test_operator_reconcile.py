@@ -7,7 +7,7 @@ import pytest
 from atalaya_operator.errors import ObjectRefused, TryAgain
 from atalaya_operator.platform import Platform
 from atalaya_operator.reconcile import HANDOVER_MANAGER
-from builders_operator import PLAIN, WITH_MONITORING
+from builders_operator import WITH_MONITORING
 from builders_reconcile import KEY, UID, FakeCluster, Manifest, model
 
 SCALED: dict[str, Any] = {"resources": {"requests": {"cpu": 1}}, "scaling": {"max": 5, "cpu": "70%"}}
@@ -395,31 +395,6 @@ def test_a_deployment_that_cannot_go_on_is_told_with_its_message(condition: Mani
     assert status(cluster)["reason"] == reason
     assert condition["message"] in status(cluster)["message"]
     assert status(cluster)["nextStep"]
-
-
-def test_a_scaler_that_the_cluster_lacks_is_told() -> None:
-    cluster = FakeCluster(model(scaling={"max": 3, "concurrency": 4}))
-    cluster.settle(PLAIN)
-    assert condition(cluster, "Autoscaling")["status"] == "False"
-    assert "KEDA" in condition(cluster, "Autoscaling")["message"]
-    assert status(cluster)["reason"] == "Serving"
-
-
-def test_a_scaler_that_keda_says_fails_is_told_until_it_works_again() -> None:
-    cluster = FakeCluster(model(scaling={"max": 3, "queue": {"length": 8, "query": "up"}}))
-    cluster.settle(WITH_MONITORING)
-    assert condition(cluster, "Autoscaling")["reason"] == "ScalerMade"
-    (name,) = cluster.names("ScaledObject")
-    failed = {"type": "Ready", "status": "False", "reason": "TriggerError", "message": "Triggers do not work"}
-    cluster.edit("ScaledObject", name, lambda live: live.update(status={"conditions": [failed]}))
-    cluster.reconcile(WITH_MONITORING)
-    told = condition(cluster, "Autoscaling")
-    assert (told["status"], told["reason"]) == ("False", "ScalerFailing")
-    assert f"Triggers do not work. See kubectl describe scaledobject {name} --namespace default" in told["message"]
-    assert status(cluster)["reason"] == "Serving"
-    cluster.edit("ScaledObject", name, lambda live: live.update(status={"conditions": [{**failed, "status": "True"}]}))
-    cluster.reconcile(WITH_MONITORING)
-    assert condition(cluster, "Autoscaling")["status"] == "True"
 
 
 def test_a_model_without_pods_is_ready_at_zero() -> None:
