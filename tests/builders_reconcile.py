@@ -51,6 +51,15 @@ class FakeCluster:
     def writes(self) -> list[str]:
         return [call for call in self.calls if not call.startswith("get ")]
 
+    @property
+    def status(self) -> Manifest:
+        """Of the model."""
+        return dict(self.objects[KIND, KEY.name]["status"])
+
+    def condition(self, kind: str) -> Manifest:
+        """The model's one of this type; empty when there is none."""
+        return next((dict(one) for one in self.status["conditions"] if one["type"] == kind), {})
+
     def get(self, wanted: Manifest) -> Manifest | None:
         self._called("get", wanted)
         return copy.deepcopy(self.objects.get(_key(wanted)))

@@ -30,14 +30,6 @@ def at_rest(*nodes: Manifest, foreign: tuple[Manifest, ...] = (), **spec: Any) -
     return cluster
 
 
-def status(cluster: FakeCluster) -> Manifest:
-    return dict(cluster.objects["InferenceModel", "m"]["status"])
-
-
-def condition(cluster: FakeCluster, kind: str = "PreferredDevice") -> Manifest:
-    return next((dict(one) for one in status(cluster)["conditions"] if one["type"] == kind), {})
-
-
 def change(cluster: FakeCluster, **spec: Any) -> None:
     live = cluster.objects["InferenceModel", "m"]
     live["spec"] = model(**{"devices": [XE, CPU], **spec})["spec"]
@@ -61,12 +53,12 @@ def test_the_first_device_that_is_free_is_taken_and_the_others_are_accounted_for
     nodes: list[Manifest], foreign: list[Manifest], device: str, told: str | None
 ) -> None:
     cluster = at_rest(*nodes, foreign=tuple(foreign))
-    shown = status(cluster)
+    shown = cluster.status
     assert (cluster.device(), shown["device"], shown["reason"]) == (device, device, "Serving")
-    assert condition(cluster)["status"] == ("False" if told else "True")
+    assert cluster.condition("PreferredDevice")["status"] == ("False" if told else "True")
     if told:
         assert told in shown["message"]
-        assert told in condition(cluster)["message"]
+        assert told in cluster.condition("PreferredDevice")["message"]
 
 
 def test_at_rest_nothing_is_written_whatever_others_do() -> None:
@@ -81,18 +73,18 @@ def test_at_rest_nothing_is_written_whatever_others_do() -> None:
 def test_all_replicas_are_of_one_class() -> None:
     cluster = at_rest(node("a", xe=2), replicas=3)
     assert cluster.device() == CPU
-    assert "of 2 gpu.intel.com/xe 2 are free, 3 are needed" in status(cluster)["message"]
+    assert "of 2 gpu.intel.com/xe 2 are free, 3 are needed" in cluster.status["message"]
 
 
 def test_pods_that_find_no_place_in_time_fall_back_and_the_status_says_so() -> None:
     cluster = DeviceCluster(model(devices=[XE, CPU], fallBackAfter="30s"), nodes=[node("a", xe=1)])
     cluster.stuck.add(XE)
     cluster.come_to_rest()
-    assert status(cluster)["reason"] == "Starting"
+    assert cluster.status["reason"] == "Starting"
     assert cluster.reconcile() == pytest.approx(30, abs=2)
     cluster.come_to_rest(31)
-    assert (cluster.device(), status(cluster)["reason"]) == (CPU, "Serving")
-    assert "gpu.intel.com/xe gave too few pods a place within 30 s" in status(cluster)["message"]
+    assert (cluster.device(), cluster.status["reason"]) == (CPU, "Serving")
+    assert "gpu.intel.com/xe gave too few pods a place within 30 s" in cluster.status["message"]
     cluster.calls.clear()
     cluster.come_to_rest(86_400)
     assert cluster.calls == []
@@ -142,8 +134,8 @@ def test_moving_up_is_asked_for_and_cools_down() -> None:
     assert cluster.reconcile() == pytest.approx(40, abs=5)
     cluster.come_to_rest(40)
     assert cluster.device() == XE
-    assert status(cluster)["reason"] == "Serving"
-    assert condition(cluster)["reason"] == "FirstChoice"
+    assert cluster.status["reason"] == "Serving"
+    assert cluster.condition("PreferredDevice")["reason"] == "FirstChoice"
 
 
 def test_what_moves_up_and_finds_no_place_comes_down_and_tries_again_only_after_the_cool_down() -> None:
@@ -154,8 +146,8 @@ def test_what_moves_up_and_finds_no_place_comes_down_and_tries_again_only_after_
     for _ in range(120):
         cluster.come_to_rest(30)
         devices.append(XE in cluster.devices())
-        assert status(cluster)["device"] == CPU
-        assert condition(cluster, "Available")["status"] == "True"
+        assert cluster.status["device"] == CPU
+        assert cluster.condition("Available")["status"] == "True"
     tries = sum(now and not before for before, now in itertools.pairwise(devices))
     assert 3 <= tries <= 6  # an hour and some, in rounds of twelve minutes
 
@@ -165,12 +157,12 @@ def test_a_change_of_the_spec_that_its_old_pods_leave_no_room_for_comes_back_to_
     change(cluster, engineVersion="2026.2.1")
     cluster.reconcile()
     assert cluster.devices() == {XE, CPU}
-    assert "the revision before it holds 1" in condition(cluster)["message"]
-    assert "It goes to gpu.intel.com/xe as soon as that is free." in condition(cluster)["message"]
+    assert "the revision before it holds 1" in cluster.condition("PreferredDevice")["message"]
+    assert "It goes to gpu.intel.com/xe as soon as that is free." in cluster.condition("PreferredDevice")["message"]
     cluster.wait(1)
     cluster.come_to_rest(60)
     assert cluster.device() == XE
-    assert status(cluster)["reason"] == "Serving"
+    assert cluster.status["reason"] == "Serving"
 
 
 def test_a_change_that_has_room_beside_the_old_pods_stays_on_the_device() -> None:
@@ -186,10 +178,10 @@ def test_a_change_that_has_room_beside_the_old_pods_stays_on_the_device() -> Non
 
 def test_with_one_device_that_the_old_pods_hold_it_says_that_it_never_fits() -> None:
     cluster = at_rest(node("a", xe=1), devices=[XE])
-    assert condition(cluster) == {}
+    assert cluster.condition("PreferredDevice") == {}
     change(cluster, devices=[XE], engineVersion="2026.2.1")
     cluster.come_to_rest(1)
-    shown = status(cluster)
+    shown = cluster.status
     assert shown["reason"] == "RollingOut"
     assert "It never fits beside the revision before it, which serves." in shown["message"]
     assert "delete the Deployment" in shown["nextStep"]
@@ -212,15 +204,15 @@ def test_scaling_is_capped_at_what_is_free_and_that_is_said() -> None:
         return int(cluster.objects["HorizontalPodAutoscaler", scaler]["spec"]["maxReplicas"])
 
     assert most() == 2
-    assert condition(cluster, "Autoscaling")["reason"] == "ScalerCapped"
-    assert "at most 2 of 8" in condition(cluster, "Autoscaling")["message"]
+    assert cluster.condition("Autoscaling")["reason"] == "ScalerCapped"
+    assert "at most 2 of 8" in cluster.condition("Autoscaling")["message"]
     cluster.foreign.clear()
     cluster.come_to_rest(1)
     assert most() == 3
     cluster.machines["b"] = node("b", xe=16)
     cluster.come_to_rest(1)
     assert most() == 8
-    assert condition(cluster, "Autoscaling")["reason"] == "ScalerMade"
+    assert cluster.condition("Autoscaling")["reason"] == "ScalerMade"
 
 
 def test_the_fewest_replicas_are_asked_for_even_where_they_cannot_be_had() -> None:
@@ -229,7 +221,7 @@ def test_the_fewest_replicas_are_asked_for_even_where_they_cannot_be_had() -> No
     (scaler,) = cluster.names("HorizontalPodAutoscaler")
     bounds = cluster.objects["HorizontalPodAutoscaler", scaler]["spec"]
     assert (bounds["minReplicas"], bounds["maxReplicas"]) == (3, 3)
-    assert "of 1 gpu.intel.com/xe" in status(cluster)["message"]
+    assert "of 1 gpu.intel.com/xe" in cluster.status["message"]
 
 
 def test_an_operator_that_is_killed_at_any_call_of_a_fall_back_ends_in_the_same_state() -> None:
@@ -300,7 +292,7 @@ def test_what_the_api_server_will_not_have_keeps_no_device_from_others() -> None
     cluster.refuse = refuse
     controller = Controller(cluster, observed, lambda: PLAIN, lambda: cluster.now, allocation)
     controller.reconcile(ModelKey("default", "m"))
-    assert status(cluster)["reason"] == "ObjectRefused"
+    assert cluster.status["reason"] == "ObjectRefused"
     assert allocation.give(_asked(observed, "n", devices=[XE, CPU]), cluster.now).decided.device == XE
 
 

@@ -28,14 +28,6 @@ def change(cluster: FakeCluster, **spec: Any) -> None:
     live["metadata"]["generation"] += 1
 
 
-def status(cluster: FakeCluster) -> Manifest:
-    return dict(cluster.objects["InferenceModel", "m"]["status"])
-
-
-def condition(cluster: FakeCluster, kind: str) -> Manifest:
-    return next(dict(one) for one in status(cluster)["conditions"] if one["type"] == kind)
-
-
 def led_to(cluster: FakeCluster, name: str = "m") -> str:
     return str(cluster.objects["Service", name]["spec"]["selector"]["serving.atalaya.dev/revision"])
 
@@ -43,8 +35,8 @@ def led_to(cluster: FakeCluster, name: str = "m") -> str:
 def test_a_new_model_takes_five_objects_and_two_writes_of_its_status() -> None:
     cluster = FakeCluster(model())
     cluster.reconcile()
-    assert status(cluster)["reason"] == "Starting"
-    assert condition(cluster, "Ready")["status"] == "False"
+    assert cluster.status["reason"] == "Starting"
+    assert cluster.condition("Ready")["status"] == "False"
     (name,) = cluster.names("Deployment")
     for seen in ({}, {"observedGeneration": 1}, {"observedGeneration": 1, "replicas": 1, "unavailableReplicas": 1}):
         cluster.objects["Deployment", name]["status"] = seen
@@ -61,7 +53,7 @@ def test_pods_that_answer_serve_before_their_deployment_says_so() -> None:
     cluster.all_pods_answer()
     cluster.objects["Deployment", cluster.names("Deployment")[0]]["status"] = {"replicas": 0}
     cluster.reconcile()
-    assert (status(cluster)["ready"], status(cluster)["reason"]) == ("2/2", "Serving")
+    assert (cluster.status["ready"], cluster.status["reason"]) == ("2/2", "Serving")
 
 
 @pytest.mark.parametrize(
@@ -79,19 +71,19 @@ def test_a_pod_that_goes_or_is_none_of_the_revision_is_not_counted(change_of: Ma
     for part, values in change_of.items():
         cluster.pods[0][part] |= values
     cluster.reconcile()
-    assert (status(cluster)["ready"], condition(cluster, "Ready")["status"]) == ("0/1", "False")
+    assert (cluster.status["ready"], cluster.condition("Ready")["status"]) == ("0/1", "False")
 
 
 def test_a_pod_that_is_no_longer_asked_for_is_not_told_as_one_too_many() -> None:
     cluster = served(replicas=2)
     change(cluster, replicas=0)
     cluster.reconcile()
-    assert (status(cluster)["ready"], status(cluster)["reason"]) == ("0/0", "ScaledToZero")
+    assert (cluster.status["ready"], cluster.status["reason"]) == ("0/0", "ScaledToZero")
 
 
 def test_a_served_model_says_so_in_every_column() -> None:
     told = served(replicas=2)
-    shown = status(told)
+    shown = told.status
     assert {key: shown[key] for key in ("ready", "device", "version", "reason", "replicas", "observedGeneration")} == {
         "ready": "2/2", "device": "cpu", "version": "3", "reason": "Serving", "replicas": 2, "observedGeneration": 1,
     }  # fmt: skip
@@ -119,10 +111,10 @@ def test_a_change_brings_the_new_revision_up_beside_the_old_and_moves_the_servic
     assert cluster.objects["Service", "m"]["spec"]["ports"] == ports  # the new version has more
     assert len(cluster.names("Deployment")) == 2
     assert led_to(cluster) == led_to(cluster, "m-headless") == old_digest
-    assert status(cluster)["reason"] == "RollingOut"
-    assert condition(cluster, "Ready")["status"] == "False"
-    assert condition(cluster, "Available")["status"] == "True"
-    assert [one["verdict"] for one in status(cluster)["revisions"]] in (["Serving", "Waiting"], ["Waiting", "Serving"])
+    assert cluster.status["reason"] == "RollingOut"
+    assert cluster.condition("Ready")["status"] == "False"
+    assert cluster.condition("Available")["status"] == "True"
+    assert [one["verdict"] for one in cluster.status["revisions"]] in (["Serving", "Waiting"], ["Waiting", "Serving"])
 
     cluster.all_pods_answer()
     cluster.reconcile()
@@ -132,7 +124,7 @@ def test_a_change_brings_the_new_revision_up_beside_the_old_and_moves_the_servic
     assert cluster.names("NetworkPolicy") == [new]
     removal, move = (cluster.calls.index(f"{verb}") for verb in (f"remove Deployment/{old}", "apply Service/m"))
     assert move < removal
-    assert status(cluster)["reason"] == "Serving"
+    assert cluster.status["reason"] == "Serving"
 
 
 def test_a_revision_that_never_answers_never_takes_traffic_and_going_back_removes_it() -> None:
@@ -145,7 +137,7 @@ def test_a_revision_that_never_answers_never_takes_traffic_and_going_back_remove
     change(cluster)
     cluster.settle()
     assert cluster.names("Deployment") == old
-    assert condition(cluster, "Ready")["status"] == "True"
+    assert cluster.condition("Ready")["status"] == "True"
 
 
 def test_a_third_revision_replaces_a_second_that_does_not_answer() -> None:
@@ -260,13 +252,13 @@ def test_an_object_of_somebody_else_is_left_alone_and_told(metadata: Manifest) -
     cluster = FakeCluster(model(), theirs)
     again = cluster.reconcile()
     assert cluster.objects["Service", "m"] == theirs
-    assert status(cluster)["reason"] == "NameTaken"
-    assert "Service m " in status(cluster)["message"]
-    assert status(cluster)["nextStep"]
+    assert cluster.status["reason"] == "NameTaken"
+    assert "Service m " in cluster.status["message"]
+    assert cluster.status["nextStep"]
     assert again == 30
     del cluster.objects["Service", "m"]
     cluster.settle()
-    assert status(cluster)["reason"] == "Serving"
+    assert cluster.status["reason"] == "Serving"
 
 
 def test_an_object_that_lost_its_owner_is_taken_back() -> None:
@@ -309,7 +301,7 @@ def test_a_model_that_may_have_no_pods_starts_without_any_and_so_does_what_takes
     cluster.settle(WITH_MONITORING)
     (old,) = cluster.names("Deployment")
     assert cluster.objects["Deployment", old]["spec"]["replicas"] == 0
-    assert status(cluster)["reason"] == "ScaledToZero"
+    assert cluster.status["reason"] == "ScaledToZero"
     change(cluster, **spec, engineVersion="2026.2.1")
     cluster.settle(WITH_MONITORING)
     (new,) = cluster.names("Deployment")
@@ -356,11 +348,11 @@ def test_a_spec_that_lint_refuses_is_told_in_its_words_and_what_serves_goes_on()
     cluster = served()
     change(cluster, replicas=2, scaling={"max": 3, "concurrency": 4})
     cluster.reconcile()
-    assert status(cluster)["reason"] == condition(cluster, "Ready")["reason"] == "InvalidSpec"
-    assert "contradict" in status(cluster)["message"]
-    assert status(cluster)["ready"] == "1/1"
-    assert condition(cluster, "Available")["status"] == "True"
-    assert status(cluster)["observedGeneration"] == 2
+    assert cluster.status["reason"] == cluster.condition("Ready")["reason"] == "InvalidSpec"
+    assert "contradict" in cluster.status["message"]
+    assert cluster.status["ready"] == "1/1"
+    assert cluster.condition("Available")["status"] == "True"
+    assert cluster.status["observedGeneration"] == 2
     assert [call.split(" ")[0] for call in cluster.writes] == ["tell", "status"]
 
 
@@ -373,8 +365,8 @@ def test_what_the_api_server_refuses_is_told_in_its_words() -> None:
 
     cluster.refuse = refuse
     assert cluster.reconcile() == 30
-    assert status(cluster)["reason"] == "ObjectRefused"
-    assert "exceeded quota" in status(cluster)["message"]
+    assert cluster.status["reason"] == "ObjectRefused"
+    assert "exceeded quota" in cluster.status["message"]
 
 
 @pytest.mark.parametrize(
@@ -392,15 +384,15 @@ def test_a_deployment_that_cannot_go_on_is_told_with_its_message(condition: Mani
     cluster.pods_answer(name, ready=0)
     cluster.objects["Deployment", name]["status"]["conditions"] = [condition]
     cluster.reconcile()
-    assert status(cluster)["reason"] == reason
-    assert condition["message"] in status(cluster)["message"]
-    assert status(cluster)["nextStep"]
+    assert cluster.status["reason"] == reason
+    assert condition["message"] in cluster.status["message"]
+    assert cluster.status["nextStep"]
 
 
 def test_a_model_without_pods_is_ready_at_zero() -> None:
     cluster = served(replicas=0)
-    assert status(cluster)["reason"] == "ScaledToZero"
-    assert condition(cluster, "Ready")["status"] == "True"
+    assert cluster.status["reason"] == "ScaledToZero"
+    assert cluster.condition("Ready")["status"] == "True"
 
 
 def test_a_model_that_is_being_deleted_is_left_to_the_cluster() -> None:
@@ -413,12 +405,12 @@ def test_a_model_that_is_being_deleted_is_left_to_the_cluster() -> None:
 
 def test_a_condition_keeps_the_time_since_which_it_holds() -> None:
     cluster = served()
-    told = {one["type"]: one["lastTransitionTime"] for one in status(cluster)["conditions"]}
+    told = {one["type"]: one["lastTransitionTime"] for one in cluster.status["conditions"]}
     cluster.objects["InferenceModel", "m"]["status"]["conditions"][0]["lastTransitionTime"] = "2020-01-01T00:00:00Z"
     change(cluster, replicas=2)
     cluster.settle()
     assert told["Ready"] == "2026-01-01T00:00:00Z"
-    assert condition(cluster, "Ready")["lastTransitionTime"] == "2020-01-01T00:00:00Z"
+    assert cluster.condition("Ready")["lastTransitionTime"] == "2020-01-01T00:00:00Z"
 
 
 def test_a_deployment_with_files_has_them_before_it_and_loses_them_with_its_revision() -> None:
@@ -428,7 +420,7 @@ def test_a_deployment_with_files_has_them_before_it_and_loses_them_with_its_revi
     cluster.settle()
     (new,) = cluster.names("ConfigMap")
     assert new != old
-    assert status(cluster)["version"] == "4,3"
+    assert cluster.status["version"] == "4,3"
 
 
 def test_other_repositories_of_images_make_another_revision() -> None:

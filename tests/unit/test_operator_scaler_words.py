@@ -19,14 +19,6 @@ BLIND = {
 }
 
 
-def status(cluster: FakeCluster) -> Manifest:
-    return dict(cluster.objects["InferenceModel", "m"]["status"])
-
-
-def condition(cluster: FakeCluster, kind: str) -> Manifest:
-    return next(dict(one) for one in status(cluster)["conditions"] if one["type"] == kind)
-
-
 def later(cluster: FakeCluster, seconds: float) -> str:
     return (datetime.fromisoformat(cluster.now) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -42,26 +34,26 @@ def say(cluster: FakeCluster, kind: str, *told: Manifest) -> str:
 def test_a_scaler_that_the_cluster_lacks_is_told() -> None:
     cluster = FakeCluster(model(scaling={"max": 3, "concurrency": 4}))
     cluster.settle(PLAIN)
-    assert condition(cluster, "Autoscaling")["status"] == "False"
-    assert "KEDA" in condition(cluster, "Autoscaling")["message"]
-    assert status(cluster)["reason"] == "Serving"
+    assert cluster.condition("Autoscaling")["status"] == "False"
+    assert "KEDA" in cluster.condition("Autoscaling")["message"]
+    assert cluster.status["reason"] == "Serving"
 
 
 def test_a_scaler_that_keda_says_fails_is_told_until_it_works_again() -> None:
     cluster = FakeCluster(model(scaling={"max": 3, "queue": {"length": 8, "query": "up"}}))
     cluster.settle(WITH_MONITORING)
-    assert condition(cluster, "Autoscaling")["reason"] == "ScalerMade"
+    assert cluster.condition("Autoscaling")["reason"] == "ScalerMade"
     (name,) = cluster.names("ScaledObject")
     failed = {"type": "Ready", "status": "False", "reason": "TriggerError", "message": "Triggers do not work"}
     cluster.edit("ScaledObject", name, lambda live: live.update(status={"conditions": [failed]}))
     cluster.reconcile(WITH_MONITORING)
-    told = condition(cluster, "Autoscaling")
+    told = cluster.condition("Autoscaling")
     assert (told["status"], told["reason"]) == ("False", "ScalerFailing")
     assert f"Triggers do not work. See kubectl describe scaledobject {name} --namespace default" in told["message"]
-    assert status(cluster)["reason"] == "Serving"
+    assert cluster.status["reason"] == "Serving"
     cluster.edit("ScaledObject", name, lambda live: live.update(status={"conditions": [{**failed, "status": "True"}]}))
     cluster.reconcile(WITH_MONITORING)
-    assert condition(cluster, "Autoscaling")["status"] == "True"
+    assert cluster.condition("Autoscaling")["status"] == "True"
 
 
 def test_kubernetes_own_autoscaler_that_lacks_figures_is_told_when_that_lasts() -> None:
@@ -69,17 +61,17 @@ def test_kubernetes_own_autoscaler_that_lacks_figures_is_told_when_that_lasts() 
     cluster.settle()
     name = say(cluster, "HorizontalPodAutoscaler", {"type": "AbleToScale", "status": "True"}, BLIND)
     assert cluster.reconcile(now=later(cluster, 20)) == BLIND_SECONDS - 20
-    assert condition(cluster, "Autoscaling")["reason"] == "ScalerMade"
+    assert cluster.condition("Autoscaling")["reason"] == "ScalerMade"
     assert cluster.reconcile(now=later(cluster, BLIND_SECONDS)) is None
-    told = condition(cluster, "Autoscaling")
+    told = cluster.condition("Autoscaling")
     assert (told["status"], told["reason"]) == ("False", "ScalerFailing")
     assert "could not find the requested resource (get pods.metrics.k8s.io)" in told["message"]
     assert f"kubectl describe horizontalpodautoscaler {name} --namespace default" in told["message"]
     assert "kubectl top pods --namespace default" in told["message"]
-    assert condition(cluster, "Ready")["status"] == "True"
+    assert cluster.condition("Ready")["status"] == "True"
     say(cluster, "HorizontalPodAutoscaler", {**BLIND, "status": "True"})
     assert cluster.reconcile(now=later(cluster, BLIND_SECONDS + 1)) is None
-    assert condition(cluster, "Autoscaling")["reason"] == "ScalerMade"
+    assert cluster.condition("Autoscaling")["reason"] == "ScalerMade"
 
 
 def test_an_autoscaler_that_rests_at_zero_replicas_does_not_fail() -> None:
@@ -87,7 +79,7 @@ def test_an_autoscaler_that_rests_at_zero_replicas_does_not_fail() -> None:
     cluster.settle()
     say(cluster, "HorizontalPodAutoscaler", {**BLIND, "reason": "ScalingDisabled"})
     assert cluster.reconcile(now=later(cluster, 3600)) is None
-    assert condition(cluster, "Autoscaling")["reason"] == "ScalerMade"
+    assert cluster.condition("Autoscaling")["reason"] == "ScalerMade"
 
 
 @pytest.mark.parametrize(
@@ -101,12 +93,12 @@ def test_a_scaler_that_nobody_looks_at_is_told(spec: dict[str, Any], platform: A
     cluster = FakeCluster(model(**spec))
     cluster.settle(platform)
     assert cluster.reconcile(platform, later(cluster, 10)) == IGNORED_SECONDS - 10
-    assert condition(cluster, "Autoscaling")["reason"] == "ScalerMade"
+    assert cluster.condition("Autoscaling")["reason"] == "ScalerMade"
     assert cluster.reconcile(platform, later(cluster, IGNORED_SECONDS)) is None
-    told = condition(cluster, "Autoscaling")
+    told = cluster.condition("Autoscaling")
     assert (told["status"], told["reason"]) == ("False", "ScalerIgnored")
     (name,) = cluster.names(kind)
     assert f"{kind} {name} since it was made: {who} is not running" in told["message"]
     say(cluster, kind, {"type": "Ready", "status": "True"})
     assert cluster.reconcile(platform, later(cluster, IGNORED_SECONDS + 1)) is None
-    assert condition(cluster, "Autoscaling")["reason"] == "ScalerMade"
+    assert cluster.condition("Autoscaling")["reason"] == "ScalerMade"

@@ -71,21 +71,13 @@ def change(cluster: FakeCluster, **spec: Any) -> None:
     live["metadata"]["generation"] += 1
 
 
-def status(cluster: FakeCluster) -> Manifest:
-    return dict(cluster.objects["InferenceModel", "m"]["status"])
-
-
-def condition(cluster: FakeCluster, kind: str) -> Manifest:
-    return next(dict(one) for one in status(cluster)["conditions"] if one["type"] == kind)
-
-
 def test_the_first_look_makes_the_account_and_the_pod_that_asks_and_nothing_else() -> None:
     cluster = asked()
     assert cluster.calls == [
         "get ServiceAccount/m-server", "apply ServiceAccount/m-server", "apply Pod/m-versions",
         "status InferenceModel/m",
     ]  # fmt: skip
-    assert (status(cluster)["reason"], condition(cluster, "Progressing")["status"]) == ("ListingVersions", "True")
+    assert (cluster.status["reason"], cluster.condition("Progressing")["status"]) == ("ListingVersions", "True")
     cluster.calls.clear()
     cluster.reconcile()
     assert cluster.calls == []
@@ -95,10 +87,10 @@ def test_an_answer_becomes_pods_of_that_version_and_stands_in_the_status() -> No
     cluster = asked()
     answers(cluster, told(3, 4, 2, v4=DIGEST))
     cluster.settle()
-    assert status(cluster)["reason"] == "Serving"
-    assert status(cluster)["version"] == "4"
-    assert status(cluster)["resolved"]["versions"] == [{"number": 4, "digest": DIGEST}]
-    assert condition(cluster, "VersionsKnown")["status"] == "True"
+    assert cluster.status["reason"] == "Serving"
+    assert cluster.status["version"] == "4"
+    assert cluster.status["resolved"]["versions"] == [{"number": 4, "digest": DIGEST}]
+    assert cluster.condition("VersionsKnown")["status"] == "True"
     (name,) = cluster.names("Deployment")
     template = cluster.objects["Deployment", name]["spec"]["template"]
     assert '--model_version_policy={"specific":{"versions":[4]}}' in template["spec"]["containers"][0]["args"]
@@ -112,7 +104,7 @@ def test_an_answer_counts_also_in_the_moment_before_the_pod_is_told_to_have_ende
     told_of_it["phase"] = "Running"
     told_of_it["containerStatuses"].insert(0, {"name": "mesh-proxy", "state": {"running": {}}})
     cluster.settle()
-    assert (status(cluster)["reason"], condition(cluster, "VersionsKnown")["status"]) == ("Serving", "True")
+    assert (cluster.status["reason"], cluster.condition("VersionsKnown")["status"]) == ("Serving", "True")
 
 
 def test_what_it_costs_is_two_more_writes_at_first_and_two_a_look() -> None:
@@ -139,9 +131,9 @@ def test_a_new_version_in_the_store_makes_a_revision_beside_the_old() -> None:
     cluster.reconcile(now=IN_FIVE_MINUTES)
     assert len(cluster.names("Deployment")) == 2
     assert old in cluster.names("Deployment")
-    assert status(cluster)["reason"] == "RollingOut"
+    assert cluster.status["reason"] == "RollingOut"
     cluster.settle()
-    assert status(cluster)["version"] == "4"
+    assert cluster.status["version"] == "4"
 
 
 def test_other_files_under_the_same_number_make_another_revision() -> None:
@@ -163,17 +155,17 @@ def test_a_store_that_fails_is_told_and_takes_nothing_down() -> None:
         cluster.reconcile(now=IN_FIVE_MINUTES)
     fails(cluster, NOT_FOUND)
     cluster.reconcile(now=IN_SIX_MINUTES)
-    assert (status(cluster)["reason"], status(cluster)["version"]) == ("Serving", "3")
-    known = condition(cluster, "VersionsKnown")
+    assert (cluster.status["reason"], cluster.status["version"]) == ("Serving", "3")
+    known = cluster.condition("VersionsKnown")
     assert (known["status"], known["reason"]) == ("False", "ModelPathNotFound")
     assert "has no version" in known["message"]
-    assert condition(cluster, "Ready")["status"] == "True"
+    assert cluster.condition("Ready")["status"] == "True"
     cluster.calls.clear()
     cluster.reconcile(now="2026-01-02T00:00:00Z")
     assert cluster.calls == []  # its kubelet goes on trying
     answers(cluster, told(3), at="2026-01-02T00:00:00Z")
     cluster.reconcile(now="2026-01-02T00:00:00Z")
-    assert condition(cluster, "VersionsKnown")["status"] == "True"
+    assert cluster.condition("VersionsKnown")["status"] == "True"
 
 
 @pytest.mark.parametrize(
@@ -192,8 +184,8 @@ def test_a_store_that_cannot_be_asked_at_all_is_told_with_reason_and_next_step(
     cluster = asked()
     fails(cluster, said)
     cluster.reconcile()
-    assert status(cluster)["reason"] == condition(cluster, "Ready")["reason"] == reason
-    assert status(cluster)["nextStep"].startswith(step)
+    assert cluster.status["reason"] == cluster.condition("Ready")["reason"] == reason
+    assert cluster.status["nextStep"].startswith(step)
     assert cluster.names("Deployment") == []
 
 
@@ -214,8 +206,8 @@ def test_a_pod_that_cannot_run_is_told_with_what_the_node_says(told_of_it: Manif
     cluster = asked()
     says(cluster, told_of_it)
     cluster.reconcile()
-    assert status(cluster)["reason"] == "VersionUnresolved"
-    assert words in status(cluster)["message"]
+    assert cluster.status["reason"] == "VersionUnresolved"
+    assert words in cluster.status["message"]
 
 
 @pytest.mark.parametrize("answer", ["[]", "{}", '{"versions":[0,-1,"4",true,4294967296],"digests":{}}',
@@ -237,8 +229,8 @@ def test_a_pod_that_may_not_be_made_takes_nothing_down() -> None:
 
     cluster.refuse = refuse
     assert cluster.reconcile() == 30
-    assert status(cluster)["reason"] == "Serving"
-    assert "exceeded quota" in condition(cluster, "VersionsKnown")["message"]
+    assert cluster.status["reason"] == "Serving"
+    assert "exceeded quota" in cluster.condition("VersionsKnown")["message"]
 
 
 def test_a_restart_and_the_loss_of_the_pod_change_nothing_that_serves() -> None:
@@ -271,12 +263,12 @@ def test_a_killed_operator_comes_to_the_same_end_wherever_it_was_cut() -> None:
         return cluster
 
     def end(cluster: FakeCluster) -> str:
-        for one in status(cluster)["conditions"]:
+        for one in cluster.status["conditions"]:
             one["lastTransitionTime"] = NOW  # when it was cut it may take longer
         return json.dumps(sorted(map(list, cluster.state().items())))
 
     whole = story(None)
-    assert status(whole)["version"] == "4"
+    assert whole.status["version"] == "4"
     calls, wanted = len(whole.calls), end(whole)
     for cut in range(1, calls + 1):
         assert end(story(cut)) == wanted, cut
@@ -289,11 +281,11 @@ def test_another_question_is_asked_at_once_and_the_old_version_serves_until_it_i
     assert "remove Pod/m-versions" in cluster.calls
     cluster.reconcile()
     assert "--from=s3://models/other" in cluster.objects[POD]["spec"]["containers"][0]["args"]
-    assert (status(cluster)["reason"], status(cluster)["ready"]) == ("ListingVersions", "1/1")
-    assert condition(cluster, "Available")["status"] == "True"
+    assert (cluster.status["reason"], cluster.status["ready"]) == ("ListingVersions", "1/1")
+    assert cluster.condition("Available")["status"] == "True"
     answers(cluster, told(9))
     cluster.settle()
-    assert status(cluster)["version"] == "9"
+    assert cluster.status["version"] == "9"
 
 
 def test_what_does_not_change_the_question_asks_nothing() -> None:
@@ -301,7 +293,7 @@ def test_what_does_not_change_the_question_asks_nothing() -> None:
     change(cluster, **LATEST, replicas=2)
     cluster.settle()
     assert not [call for call in cluster.calls if "Pod/" in call]
-    assert status(cluster)["version"] == "3"
+    assert cluster.status["version"] == "3"
 
 
 def test_naming_the_versions_removes_the_pod_and_what_was_resolved() -> None:
@@ -309,8 +301,8 @@ def test_naming_the_versions_removes_the_pod_and_what_was_resolved() -> None:
     change(cluster, model={"uri": "s3://models/m", "versions": {"specific": [3]}})
     cluster.settle()
     assert cluster.names("Pod") == []
-    assert "resolved" not in status(cluster)
-    assert "VersionsKnown" not in [one["type"] for one in status(cluster)["conditions"]]
+    assert "resolved" not in cluster.status
+    assert "VersionsKnown" not in [one["type"] for one in cluster.status["conditions"]]
 
 
 def test_a_spec_that_is_wrong_for_a_while_does_not_forget_what_was_resolved() -> None:
@@ -318,12 +310,12 @@ def test_a_spec_that_is_wrong_for_a_while_does_not_forget_what_was_resolved() ->
     (name,) = cluster.names("Deployment")
     change(cluster, **LATEST, replicas=2, scaling={"max": 3, "concurrency": 4})
     cluster.reconcile()
-    assert status(cluster)["reason"] == "InvalidSpec"
+    assert cluster.status["reason"] == "InvalidSpec"
     del cluster.objects[POD]
     change(cluster, **LATEST)
     cluster.reconcile()
     assert cluster.names("Deployment") == [name]
-    assert (status(cluster)["reason"], status(cluster)["version"]) == ("Serving", "3")
+    assert (cluster.status["reason"], cluster.status["version"]) == ("Serving", "3")
 
 
 @pytest.mark.parametrize(
@@ -336,15 +328,15 @@ def test_a_spec_that_is_wrong_for_a_while_does_not_forget_what_was_resolved() ->
 )
 def test_the_highest_or_all_of_them_serve(versions: Manifest, there: tuple[int, ...], served_versions: str) -> None:
     cluster = served(*there, model={"uri": "s3://models/m", "versions": versions})
-    assert status(cluster)["version"] == served_versions
+    assert cluster.status["version"] == served_versions
 
 
 def test_of_countless_versions_it_is_told_that_there_are_more() -> None:
     cluster = asked(model={"uri": "s3://models/m", "versions": {"all": {}}})
     answers(cluster, told(*range(1001, 1101), more=1000))
     cluster.settle()
-    assert len(status(cluster)["resolved"]["versions"]) == 100
-    assert "1000 more" in condition(cluster, "VersionsKnown")["message"]
+    assert len(cluster.status["resolved"]["versions"]) == 100
+    assert "1000 more" in cluster.condition("VersionsKnown")["message"]
 
 
 def test_a_pod_that_hangs_or_was_put_out_is_made_anew() -> None:
