@@ -261,12 +261,13 @@ def test_versions_that_land_under_load_lose_no_call(client: str, fast: bool, tmp
 
         callers = [pool.submit(go_on) for _ in range(4)]
         for version in (2, 3):
+            seen = len(codes)
+            wait_until(lambda seen=seen: len(codes) >= seen + 10)  # type: ignore[misc]
             fake_version(tmp_path, "m", version)
             wait_until(lambda version=version: any(one.version == version for one in bridge.dataplane.answerers()))  # type: ignore[misc]
         ended.set()
         for one in callers:
             one.result()
-    assert len(codes) > 20
     assert set(codes) == {CODES.OK}
 
 
