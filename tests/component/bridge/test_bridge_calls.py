@@ -18,7 +18,9 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 import builders_tfs as tfs
 from atalaya_serving.bridge import upstream as upstream_module
+from atalaya_serving.bridge.calls import Scope
 from atalaya_serving.bridge.server import Bridge
+from atalaya_serving.errors import ServerUnreachable
 from atalaya_serving.server import Server
 from atalaya_serving.settings import Settings
 from builders_bridge import bridging, refusal, upstream, wait_until
@@ -285,6 +287,26 @@ def test_a_bridge_that_ends_answers_what_it_accepted_and_refuses_the_rest(
         engine.gate.set()
         assert accepted.code() == CODES.OK
         stopping.join()
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["short way", "ordinary way"])
+def test_an_upstream_is_left_while_it_computes_and_every_call_to_it_is_answered(
+    fast: bool, behind: Server, engine: FakeEngine
+) -> None:
+    engine.gate.clear()
+    way = upstream_module.Upstream(behind.grpc.address, fast=fast)
+    request = service_pb2.ModelInferRequest(model_name="m", raw_input_contents=[X.tobytes()])
+    request.inputs.add(name="x", datatype="FP32", shape=[1, 4])
+    answers: list[object] = []
+    for _ in range(3):
+        way.start("/inference.GRPCInferenceService/ModelInfer", request.SerializeToString(), Scope(), answers.append)
+    wait_until(lambda: accepted(behind) == 3)
+    leaving = threading.Thread(target=way.close, daemon=True)
+    leaving.start()
+    leaving.join(60)
+    assert not leaving.is_alive()
+    wait_until(lambda: len(answers) == 3)
+    assert {type(one) for one in answers} == {ServerUnreachable}
 
 
 @EVERY_WAY
