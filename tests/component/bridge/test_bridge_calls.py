@@ -115,12 +115,17 @@ def test_a_deadline_reaches_the_upstream(client: str, fast: bool, behind: Server
     with bridging(behind.grpc.address, client, fast=fast) as bridge, caller(client, bridge) as call:
         first = call.start()
         wait_until(lambda: len(engine.computed) == 1)
-        assert call.code(seconds=0.5) == CODES.DEADLINE_EXCEEDED
+        late = call.start(seconds=0.5)
+        wait_until(lambda: accepted(behind) == 2 or late.done())
+        if accepted(behind) < 2 and late.done():  # it may have ended on its way there
+            late = call.start(seconds=10)
+            wait_until(lambda: accepted(behind) == 2)
+        assert late.code() == CODES.DEADLINE_EXCEEDED
         wait_until(lambda: bridge.dataplane.in_flight == 1)
         engine.gate.set()
         assert first.code() == CODES.OK
         ended = ("DEADLINE_EXCEEDED", "CANCELLED")  # which of the two the upstream's gRPC sees first
-        wait_until(lambda: sum(counted(behind, UPSTREAM_PROTOCOL[client], code) for code in ended) == 1)
+        wait_until(lambda: sum(counted(behind, UPSTREAM_PROTOCOL[client], code) for code in ended) >= 1)
     assert len(engine.computed) == 1
 
 
