@@ -121,17 +121,16 @@ class _ShortWay:
     def start(self, method: str, message: bytes, scope: Scope, done: Done) -> None:
         sent = _Sent(scope, done)
         with self._starting:
-            is_closed = self._is_closed
-            if not is_closed:
-                self._send(method, message, sent)
-        if is_closed:
+            is_sent = not self._is_closed and self._send(method, message, sent)
+        if not is_sent:
             done(ServerUnreachable("the bridge is shutting down; send the call again."))
             return
         scope.hold(sent)
         if sent.is_ended:
             scope.release(sent)
 
-    def _send(self, method: str, message: bytes, sent: "_Sent") -> None:
+    def _send(self, method: str, message: bytes, sent: "_Sent") -> bool:
+        """Whether the channel took it."""
         scope = sent.scope
         operations = (
             cygrpc.SendInitialMetadataOperation(scope.metadata or None, 0),
@@ -143,10 +142,17 @@ class _ShortWay:
         )
         deadline = None if scope.deadline == NO_DEADLINE else time.time() + scope.deadline - time.monotonic()
         self._under_way.add(sent)
-        sent.call = self._call(
-            cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS, method.encode(), None, deadline, None, None,
-            ((operations, sent),),
-        )  # fmt: skip
+        try:
+            sent.call = self._call(
+                cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS, method.encode(), None, deadline, None, None,
+                ((operations, sent),),
+            )  # fmt: skip
+        except ValueError:
+            return False
+        finally:
+            if sent.call is None:
+                self._under_way.discard(sent)
+        return True
 
     def close(self) -> None:
         """The reader goes first: closing a channel waits for the events of its calls, and takes their queue away."""
