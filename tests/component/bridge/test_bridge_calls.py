@@ -270,10 +270,11 @@ def test_versions_that_land_under_load_lose_no_call(client: str, fast: bool, tmp
         for version in (2, 3):
             fake_version(tmp_path, "m", version)
             wait_until(lambda version=version: any(one.version == version for one in bridge.dataplane.answerers()))  # type: ignore[misc]
+            enough = len(codes) + 10
+            wait_until(lambda enough=enough: len(codes) > enough)  # type: ignore[misc]
         ended.set()
         for one in callers:
             one.result()
-    assert len(codes) > 20
     assert set(codes) == {CODES.OK}
 
 
