@@ -159,13 +159,7 @@ class Collector:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            try:
-                self.collect_once()
-            except RuntimeError:
-                # An interpreter that is ending lends no more threads, and nobody will read this round.
-                if threading.main_thread().is_alive():
-                    raise
-                return
+            self.collect_once()
             self._stopping.wait(INTERVAL_SECONDS)
 
     def collect_once(self) -> None:
@@ -174,8 +168,12 @@ class Collector:
         asked: dict[str, list[Target]] = {}
         for target in targets:
             asked.setdefault(target.source, []).append(target)
-        with ThreadPoolExecutor(_AT_A_TIME) as pool:
-            answers = dict(zip(targets, pool.map(lambda target: self._read(target, at), targets), strict=True))
+        try:
+            with ThreadPoolExecutor(_AT_A_TIME) as pool:
+                asking = {target: pool.submit(self._read, target, at) for target in targets}
+        except RuntimeError:  # an interpreter that is ending lends no more threads, and nobody will read this round
+            return
+        answers = {target: one.result() for target, one in asking.items()}
         with self._lock:
             self._asked = asked
             self._pooled = {name: self._pooled.get(name) or Pooled(_LENGTH) for name in asked}

@@ -1,6 +1,7 @@
 """`python -m atalaya_serving`: read the flags, serve until SIGTERM; as another server by faces/start.py."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -9,7 +10,13 @@ from atalaya_serving.errors import SettingsError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve; 0 after an orderly end, 2 for wrong use, 75 where accepted calls were not answered in time."""
-    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        return _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # before it serves, from when on ctrl-C is an orderly end
+        return 128 + signal.SIGINT
+
+
+def _run(given: Sequence[str]) -> int:
     if given and given[0] == "bridge":
         from atalaya_serving.bridge.command import main as bridge
 

@@ -9,7 +9,7 @@ one of these), and a watch beyond the bound is refused, not kept waiting.
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -94,12 +94,20 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
                     self._looker = None
                     return
                 watches = [watch for watch in self._watches if not watch.is_being_told]
-            statuses = self._statuses({watch.service for watch in watches})
-            for watch in watches:
-                status = statuses[watch.service]
-                if is_draining or status != watch.told:
-                    watch.is_being_told = True
-                    self._tellers.submit(self._tell, watch, status, is_last=is_draining)
+            try:
+                self._tell_changes(watches, is_last=is_draining)
+            except RuntimeError:  # an interpreter that is ending lends no more threads
+                if self._watches:
+                    raise
+                return
+
+    def _tell_changes(self, watches: Sequence[_Watch], *, is_last: bool) -> None:
+        statuses = self._statuses({watch.service for watch in watches})
+        for watch in watches:
+            status = statuses[watch.service]
+            if is_last or status != watch.told:
+                watch.is_being_told = True
+                self._tellers.submit(self._tell, watch, status, is_last=is_last)
 
     def _tell(self, watch: _Watch, status: int, *, is_last: bool) -> None:
         try:

@@ -54,6 +54,22 @@ def settled(place: Locator) -> NDArray[np.int16]:
     return last
 
 
+def changed(before: NDArray[np.int16], now: NDArray[np.int16], by_more_than: int = 24) -> float:
+    """The share of a picture that is clearly another; all of it when its size is."""
+    return float((np.abs(before - now).max(axis=2) > by_more_than).mean()) if before.shape == now.shape else 1.0
+
+
+def colour(picture: NDArray[np.int16]) -> float:
+    """How far from grey a picture is."""
+    return float(picture.std(axis=2).mean())
+
+
+def settled_after(place: Locator, is_so: Callable[[NDArray[np.int16]], bool], what: str) -> NDArray[np.int16]:
+    """The picture that stands still once something is so: what is drawn may come long after the words beside it."""
+    until(lambda: is_so(pixels(place)), what)
+    return settled(place)
+
+
 def open_map(page: Page, site: Site, assessment: str) -> Locator:
     """Go to an assessment's map and wait until it is drawn."""
     page.goto(f"{site.url}/?assessment={assessment}")
@@ -92,14 +108,12 @@ def click_until(page: Page, chart: Locator, at: tuple[float, float], shown: Loca
 
 def test_the_map_is_drawn_and_the_heatmap_is_in_it(page: Page, site: Site) -> None:
     chart = open_map(page, site, site.town)
-    with_heat = settled(chart)
+    with_heat = settled_after(chart, lambda now: colour(now) > 3, "the heatmap, which is not grey")
     assert colours(with_heat) > 5
     choose(page, "Scene")
     expect(page.get_by_text("Expected share of tiles damaged")).to_have_count(0)
-    without = settled(chart)
-    changed = (np.abs(with_heat - without).max(axis=2) > 16).mean()
-    assert changed > 0.2, "the heatmap covers a good part of the map"
-    assert without.std(axis=2).mean() < with_heat.std(axis=2).mean(), "the scene is grey, the heatmap is not"
+    without = settled_after(chart, lambda now: changed(with_heat, now, 16) > 0.2, "the heatmap covered a good part")
+    assert colour(without) < colour(with_heat), "the scene is grey, the heatmap is not"
 
 
 def test_the_count_and_its_interval_are_readable(page: Page, site: Site) -> None:
@@ -113,9 +127,10 @@ def test_the_count_and_its_interval_are_readable(page: Page, site: Site) -> None
 
 def test_a_click_opens_the_tile_with_its_pixels(page: Page, site: Site) -> None:
     chart = open_map(page, site, site.scene)
+    heatmap = settled(chart)
     choose(page, "Tiles")
     expect(page.get_by_text("not damaged", exact=True)).to_be_visible()
-    settled(chart)
+    settled_after(chart, lambda now: changed(heatmap, now) > 0.05, "tiles instead of the heatmap")
     heading = page.get_by_role("heading", name="Tile row")
     click_until(page, chart, (0.5, 0.5), heading)
     row, column = (int(part.split(" ")[-1]) for part in heading.inner_text().split(","))
@@ -144,23 +159,18 @@ def test_a_click_leaves_the_view_and_the_colours_as_they_were(page: Page, site: 
     assert box is not None
     page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
     page.mouse.wheel(0, -400)
-    until(lambda: bool((np.abs(pixels(chart) - opened).max(axis=2) > 24).mean() > 0.05), "the wheel zooms in")
-    before = settled(chart)
+    before = settled_after(chart, lambda now: changed(opened, now) > 0.05, "the wheel zooms in")
     click_until(page, chart, (0.5, 0.5), page.get_by_role("heading", name="Chosen cell"))
     page.mouse.move(5, 5)
-    after = settled(chart)
-    assert before.shape == after.shape
-    assert (np.abs(before - after).max(axis=2) > 24).mean() < 0.05, "only the ring is new"
+    assert changed(before, settled(chart)) < 0.05, "only the ring is new"
 
 
 def test_a_scene_across_the_antimeridian_is_drawn_in_one_piece_and_can_be_clicked(page: Page, site: Site) -> None:
     chart = open_map(page, site, site.across)
     choose(page, "Tiles")
     expect(page.get_by_text("not damaged", exact=True)).to_be_visible()
-    drawn = settled(chart)
-    blue = (drawn[..., 2] - drawn[..., 0] > 30) & (drawn[..., 2] > 90)  # tiles that are not damaged
-    rows, columns = np.nonzero(blue)
-    assert blue.mean() > 0.3, "the town fills a good part of the map"
+    drawn = settled_after(chart, lambda now: blue(now).mean() > 0.3, "the town fills a good part of the map")
+    rows, columns = np.nonzero(blue(drawn))
     assert 0.6 < (np.ptp(columns) + 1) / (np.ptp(rows) + 1) < 1.6, "and is as wide as it is high"
     heading = page.get_by_role("heading", name="Tile row")
     for across, expected in ((0.3, range(2, 13)), (0.7, range(17, 28))):
@@ -172,9 +182,12 @@ def test_a_scene_across_the_antimeridian_is_drawn_in_one_piece_and_can_be_clicke
     page.mouse.down()
     page.mouse.move(x + 150, y, steps=5)
     page.mouse.up()
-    moved = settled(chart)
-    still_blue = (moved[..., 2] - moved[..., 0] > 30) & (moved[..., 2] > 90)
-    assert still_blue.mean() > 0.25, "dragged over the line it is still there"
+    assert blue(settled(chart)).mean() > 0.25, "dragged over the line it is still there"
+
+
+def blue(picture: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Where tiles are drawn that are not damaged."""
+    return (picture[..., 2] - picture[..., 0] > 30) & (picture[..., 2] > 90)
 
 
 def column_words(columns: range) -> str:
@@ -194,8 +207,8 @@ def test_the_worst_place_is_opened_with_the_keyboard_alone(page: Page, site: Sit
     until(reached, "the tabulator key reaches the worst place")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Chosen cell")).to_be_visible()
-    changed = (np.abs(settled(chart) - before).max(axis=2) > 24).mean()
-    assert 0.0005 < changed < 0.05, "it has its ring, and the rest is as it was"
+    after = settled_after(chart, lambda now: changed(before, now) > 0.0005, "it has its ring")
+    assert changed(before, after) < 0.05, "the rest is as it was"
 
 
 def test_the_known_damage_of_a_synthetic_scene_is_drawn_over_it(page: Page, site: Site) -> None:

@@ -135,7 +135,7 @@ def test_a_model_that_cannot_be_loaded_is_tried_again_and_then_ends_the_server(t
 
 def test_a_model_that_loads_at_the_second_try_is_served(tmp_path: Path) -> None:
     folder = fake_version(tmp_path, "m", 1, "broken")
-    flags = ("--max_num_load_retries=50", "--load_retry_interval_micros=50000", "--file_system_poll_wait_seconds=0")
+    flags = ("--max_num_load_retries=5000", "--load_retry_interval_micros=50000", "--file_system_poll_wait_seconds=0")
     server = tfs_server("2.20.0", *one(tmp_path), *flags)
     thread = started_aside(server)
     try:

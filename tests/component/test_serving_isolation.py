@@ -286,7 +286,7 @@ class Watch:
             self.heard.put(error.code())
 
     def next(self) -> Any:
-        return self.heard.get(timeout=10)
+        return self.heard.get(timeout=60)
 
 
 STATES = health_pb2.HealthCheckResponse

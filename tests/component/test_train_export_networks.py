@@ -1,8 +1,11 @@
 """What networks and fits promise: symmetry by construction, the thesis' layers, repeatable and resumable fits."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -158,6 +161,32 @@ def test_killed_training_leaves_no_worker_behind(tmp_path: Path) -> None:
             ]
             time.sleep(0.2)
         training.kill()
+    _, left = psutil.wait_procs(workers, timeout=60)
+    assert not left
+
+
+@pytest.mark.parametrize("has_begun", [False, True], ids=["while workers start", "while they fit"])
+def test_ctrl_c_ends_training_and_its_workers_at_once_without_a_trace(tmp_path: Path, has_begun: bool) -> None:
+    """A terminal sends it to all of them. More fits wait than could end in the time."""
+    tiles, run = tmp_path / "tiles.npz", tmp_path / "run"
+    np.savez(tiles, tiles=np.concatenate([EXAMPLES.tiles] * 2)[..., 0], damaged=np.tile(EXAMPLES.labels, 2))
+    command = [sys.executable, "-m", "atalaya", "train", str(tiles), "--out", str(run), "--jobs", "2", "--folds", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0) as training:
+        workers: list[psutil.Process] = []
+        while len(workers) < 2 or (has_begun and not list(run.glob("folds/*/*"))):
+            assert training.poll() is None
+            workers = [
+                child for child in psutil.Process(training.pid).children() if "spawn_main" in str(child.cmdline())
+            ]
+            time.sleep(0.1)
+        os.killpg(training.pid, signal.SIGINT)
+        try:
+            _, told = training.communicate(timeout=60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(training.pid, signal.SIGKILL)
+    assert training.returncode == 130
+    assert "Traceback" not in told, told
     _, left = psutil.wait_procs(workers, timeout=60)
     assert not left
 

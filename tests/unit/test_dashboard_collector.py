@@ -238,21 +238,25 @@ def test_models_that_are_gone_are_forgotten() -> None:
 
 
 def test_an_interpreter_that_ends_in_the_middle_of_a_round_says_nothing() -> None:
+    """Also while it still waits for what other threads were lent."""
     program = """
 import concurrent.futures.thread as pools, threading, time
 from atalaya_dashboard.collector import Collector, Target
 
 begun = threading.Event()
 
-def targets():
+def until_the_end():
     begun.set()
     while not pools._shutdown:
         time.sleep(0.001)
+
+def targets():
+    until_the_end()
     return [Target("http://here/metrics")]
 
 Collector(targets, lambda url: "").start()
 (round,) = [thread for thread in threading.enumerate() if thread.name == "metrics"]
-threading.Thread(target=round.join, args=(20,)).start()
+pools.ThreadPoolExecutor(1).submit(lambda: (until_the_end(), round.join(0.5)))
 begun.wait()
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)

@@ -1,12 +1,14 @@
 """The command line and the config file: OVMS' names, and every mistake told in one line."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from atalaya_serving.__main__ import main
 from atalaya_serving.errors import SettingsError
+from atalaya_serving.faces.start import ovms_command, tensorflow_model_server_command
 from atalaya_serving.policies import ALL, LATEST, VersionPolicy, parse_policy
 from atalaya_serving.settings import models_from_config, parse_settings
 
@@ -162,3 +164,21 @@ def test_a_wrong_policy_is_refused(raw: object) -> None:
 
 def test_the_default_policy_is_the_latest() -> None:
     assert LATEST.wanted([1, 2]) == {2}
+
+
+@pytest.mark.parametrize(
+    ("start", "inner"),
+    [
+        pytest.param(lambda: main(["--port", "0"]), "atalaya_serving.__main__._serve", id="our own"),
+        pytest.param(ovms_command, "atalaya_serving.faces.start.run", id="ovms"),
+        pytest.param(tensorflow_model_server_command, "atalaya_serving.faces.start.run", id="tensorflow_model_server"),
+    ],
+)
+def test_ctrl_c_before_it_serves_ends_a_server_without_a_trace(
+    start: Callable[[], int], inner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inner, interrupted)
+    assert start() == 130

@@ -67,6 +67,8 @@ class Bridge(Server):
     def load(self) -> None:
         """Look at the upstream, and say how it is."""
         self.watch.start()
+        if self.dataplane.is_draining:
+            return
         addresses = {"grpc": self.grpc and self.grpc.address, "rest": self.rest and self.rest.address}
         told = [f"{key}={value}" for key, value in addresses.items() if value]
         state = "ready" if self.watch.is_ready else "started, but the upstream is not ready"
@@ -74,10 +76,9 @@ class Bridge(Server):
 
     def stop(self) -> bool:
         """Not ready first; then finish what was accepted; then end. False when a thread of ours is busy still."""
-        has_ended = super().stop()
-        self.watch.stop()
+        has_ended = [super().stop(), self.watch.stop()]
         self._upstream.close()
-        return has_ended
+        return all(has_ended)
 
 
 def _behind(settings: BridgeSettings, upstream: Upstream) -> tuple[RemoteModels, Dialect]:

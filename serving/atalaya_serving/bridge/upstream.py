@@ -113,9 +113,25 @@ class _ShortWay:
         self._channel, self._inner = channel, channel._channel
         self._call, self._next = self._inner.integrated_call, self._inner.next_call_event
         self._is_closed = False
-        threading.Thread(target=self._read_events, name="upstream", daemon=True).start()
+        self._starting = threading.Lock()
+        self._under_way: set[_Sent] = set()
+        self._reader = threading.Thread(target=self._read_events, name="upstream", daemon=True)
+        self._reader.start()
 
     def start(self, method: str, message: bytes, scope: Scope, done: Done) -> None:
+        sent = _Sent(scope, done)
+        with self._starting:
+            is_sent = not self._is_closed and self._send(method, message, sent)
+        if not is_sent:
+            done(ServerUnreachable("the bridge is shutting down; send the call again."))
+            return
+        scope.hold(sent)
+        if sent.is_ended:
+            scope.release(sent)
+
+    def _send(self, method: str, message: bytes, sent: "_Sent") -> bool:
+        """Whether the channel took it."""
+        scope = sent.scope
         operations = (
             cygrpc.SendInitialMetadataOperation(scope.metadata or None, 0),
             cygrpc.SendMessageOperation(message, 0),
@@ -124,53 +140,62 @@ class _ShortWay:
             cygrpc.ReceiveMessageOperation(0),
             cygrpc.ReceiveStatusOnClientOperation(0),
         )
-        sent = _Sent(scope, done)
         deadline = None if scope.deadline == NO_DEADLINE else time.time() + scope.deadline - time.monotonic()
+        self._under_way.add(sent)
         try:
             sent.call = self._call(
                 cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS, method.encode(), None, deadline, None, None,
-                ((operations, sent.finish),),
+                ((operations, sent),),
             )  # fmt: skip
-        except ValueError:  # the channel was closed just now
-            done(ServerUnreachable("the bridge is shutting down; send the call again."))
-            return
-        scope.hold(sent)
-        if sent.is_ended:
-            scope.release(sent)
+        except ValueError:
+            return False
+        finally:
+            if sent.call is None:
+                self._under_way.discard(sent)
+        return True
 
     def close(self) -> None:
-        self._is_closed = True
+        """The reader goes first: closing a channel waits for the events of its calls, and takes their queue away."""
+        with self._starting:
+            if not self._is_closed:
+                self._is_closed = True
+                for sent in list(self._under_way):
+                    sent.cancel("the bridge is shutting down")
+                self._send("/", b"", _Sent(Scope(time.monotonic()), _ignore))  # ends at once, and wakes the reader
+        self._reader.join()
         self._channel.close()
 
     def _read_events(self) -> None:
-        while not self._is_closed:
+        while not self._is_closed or self._under_way:
             event = self._next()
-            if event.completion_type == cygrpc.CompletionType.operation_complete:
-                try:
-                    event.tag(event)
-                except Exception:  # noqa: BLE001 - the edge of the one thread that reads answers: an escape ends all calls
-                    _log.exception("an answer of the upstream could not be handled")
+            if event.completion_type != cygrpc.CompletionType.operation_complete:
+                continue
+            try:
+                event.tag.finish(event)
+            except Exception:  # noqa: BLE001 - the edge of the one thread that reads answers: an escape ends all calls
+                _log.exception("an answer of the upstream could not be handled")
+            self._under_way.discard(event.tag)
 
 
 class _Sent:
     """One call on the short way."""
 
-    __slots__ = ("_done", "_scope", "call", "is_ended")
+    __slots__ = ("_done", "call", "is_ended", "scope")
 
     def __init__(self, scope: Scope, done: Done) -> None:
-        self._scope, self._done = scope, done
+        self.scope, self._done = scope, done
         self.is_ended = False
         self.call: Any = None
 
-    def cancel(self) -> None:
+    def cancel(self, why: str = "the caller went away") -> None:
         """Give the call up."""
         if not self.is_ended and self.call is not None:
-            self.call.cancel(cygrpc.StatusCode.cancelled, "the caller went away")
+            self.call.cancel(cygrpc.StatusCode.cancelled, why)
 
     def finish(self, event: Any) -> None:
         """The call has ended: tell, with the message where all is well."""
         self.is_ended = True
-        self._scope.release(self)
+        self.scope.release(self)
         message: bytes | None = None
         code, details = grpc.StatusCode.UNKNOWN, b""
         for operation in event.batch_operations:
@@ -181,11 +206,15 @@ class _Sent:
                 code = _common.CYGRPC_STATUS_CODE_TO_STATUS_CODE.get(operation.code(), grpc.StatusCode.UNKNOWN)
                 details = operation.details() or b""
         if code != grpc.StatusCode.OK:
-            self._done(refusal(code, _text(details), is_callers_wish=self._scope.is_cancelled))
+            self._done(refusal(code, _text(details), is_callers_wish=self.scope.is_cancelled))
         elif message is None:
             self._done(InferenceFailed("the upstream ended the call without an answer; see its log."))
         else:
             self._done(message)
+
+
+def _ignore(_answer: Answer) -> None:
+    """Nobody asked."""
 
 
 def _text(details: str | bytes) -> str:

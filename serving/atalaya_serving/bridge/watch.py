@@ -10,6 +10,7 @@ from atalaya_serving.errors import ServingError
 
 _log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 2.0
+_STOP_SECONDS = 0.2
 ASKED_AT_ONCE = 8
 """Models that the upstream is asked for at the same time: one that it is slow to tell holds up no other."""
 
@@ -30,11 +31,12 @@ class Watch:
         self.look()
         self._thread.start()
 
-    def stop(self) -> None:
-        """End."""
+    def stop(self) -> bool:
+        """End. False when an upstream is slow to tell, which is not waited for."""
         self._stopping.set()
-        self._thread.join()
-        self._askers.shutdown(wait=False)
+        if self._thread.is_alive():  # not before the first look is over
+            self._thread.join(_STOP_SECONDS)
+        return not self._thread.is_alive()
 
     def look(self) -> None:
         """One look; a change is logged."""

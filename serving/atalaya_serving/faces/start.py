@@ -6,6 +6,7 @@ arguments are; or the commands `ovms` and `tensorflow_model_server`. Without a v
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,3 +145,5 @@ def _command(program: str) -> int:
     except AtalayaError as error:
         print(f"{program}: error: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
         return error.exit_code
+    except KeyboardInterrupt:  # before it serves
+        return 128 + signal.SIGINT

@@ -96,9 +96,9 @@ class Pipeline:
             threading.Thread(target=self._guarded, args=(partial(self._read, number > 0),), name=f"reader-{number}")
             for number in range(self._work.readers)
         ]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             self._feed(tick)
             self._fed.set()
             while threads[0].is_alive():
@@ -107,7 +107,8 @@ class Pipeline:
         finally:
             self._stop.set()
             for thread in threads:
-                thread.join()
+                if thread.is_alive():  # ctrl-C may come before all have begun
+                    thread.join()
         if self._error is not None:
             raise self._error
 

@@ -6,9 +6,11 @@ steps a second than one process with many threads, and the same numbers on any n
 
 import multiprocessing
 import os
+import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -102,11 +104,29 @@ def run_fits(tasks: Sequence[FitTask], jobs: int, on_epoch: Callable[[], None]) 
     ticks: Any = spawn.SimpleQueue()
     reader = threading.Thread(target=_relay, args=(ticks, on_epoch), daemon=True)
     reader.start()
+    before = multiprocessing.active_children()
     with ProcessPoolExecutor(min(jobs, len(waiting)), spawn, _start_worker, (ticks,)) as pool:
-        for done in [pool.submit(_fit_in_worker, task) for task in waiting]:
-            done.result()
+        try:
+            with _interrupts_kept_from_children():
+                begun = [pool.submit(_fit_in_worker, task) for task in waiting]
+            for done in begun:
+                done.result()
+        except KeyboardInterrupt:  # what is fitting would go on to its end, and then all that waits
+            for worker in set(multiprocessing.active_children()) - set(before):
+                worker.kill()
+            raise
     ticks.put(None)
     reader.join()
+
+
+@contextmanager
+def _interrupts_kept_from_children() -> Iterator[None]:
+    """A terminal sends ctrl-C to workers too, and each would print where it was. A process inherits what is blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _ticks: Any = None

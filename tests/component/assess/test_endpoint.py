@@ -37,7 +37,7 @@ class Server:
     def start(self) -> None:
         with self._log.open("a") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        wait_until(self._answers, 30)
+        wait_until(self._answers, 90)
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, self._log.read_text()

@@ -168,6 +168,31 @@ def test_readers_beside_the_first_rest_while_enough_lies_ready(run, scene: Path,
     assert places(running.kept) == list(np.ndindex(ROWS, COLS))
 
 
+def test_ctrl_c_while_readers_begin_leaves_no_thread_behind(
+    bench, scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[threading.Thread] = []
+
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            if self.name == "reader-1":
+                raise KeyboardInterrupt
+            super().start()
+            begun.append(self)
+
+    request = bench.request(scene)
+    plan = plan_scene(request.scene, find_manifest(request.model))
+    rectangles = [Chunk(row, row + 1, 0, COLS) for row in range(ROWS)]
+    pipeline = Pipeline(Work(plan.read, rectangles, Future(), Predictor(), 0.5, 2))  # type: ignore[arg-type]
+    monkeypatch.setattr(threading, "Thread", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(lambda: None)
+    are_left = [thread.name for thread in begun if thread.is_alive()]
+    pipeline._stop.set()
+    assert are_left == []
+    assert len(begun) == 2
+
+
 def test_a_journal_that_cannot_be_opened_ends_it_with_its_error(run, scene: Path) -> None:
     running = run(scene)
     running.journal.set_exception(SceneUnreadable("the scene went away; give it back."))

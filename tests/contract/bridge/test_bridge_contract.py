@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from atalaya_serving.bridge.errors import REFUSALS
 from atalaya_serving.bridge.metrics import BridgeCollector
@@ -59,11 +60,12 @@ def test_the_program_starts_serves_and_ends_in_order(behind: Server) -> None:
     port = free_port()
     arguments = ["--from", "tfs", "--to", "v2", "--upstream", behind.grpc.address, "--port", str(port)]
     program = subprocess.Popen(
-        [sys.executable, "-m", "atalaya_serving", "bridge", *arguments, "--rest_port", str(free_port())],
+        [sys.executable, "-m", "atalaya_serving", "bridge", *arguments, "--rest_port", "0"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        grpc.channel_ready_future(channel).result(timeout=60)
+        health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+        assert any(told.status == health_pb2.HealthCheckResponse.SERVING for told in health)
     program.send_signal(signal.SIGTERM)
     told, _ = program.communicate(timeout=60)
     assert program.returncode == 0
