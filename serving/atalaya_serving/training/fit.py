@@ -77,7 +77,9 @@ def fit(plan: FitPlan, examples: Examples, seed: int, folder: Path, on_epoch: Ca
             _checkpoint(folder, trainer, losses)
         on_epoch()
     np.savez(folder / WEIGHTS_FILE, *[weight.numpy() for weight in model.weights])
-    (folder / HISTORY_FILE).write_text(json.dumps(losses), encoding="utf-8")
+    partial = folder / "history.partial.json"  # the history says that the fit is done, so it comes whole or not at all
+    partial.write_text(json.dumps(losses), encoding="utf-8")
+    partial.replace(folder / HISTORY_FILE)
     (folder / _CHECKPOINT_FILE).unlink(missing_ok=True)
     return model
 
