@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 import streamlit as st
+from streamlit.components.v2 import component
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from atalaya_dashboard import markup, uploads
@@ -142,11 +143,22 @@ def running() -> None:
         st.caption("Stopping …")
 
 
+def is_shown() -> bool:
+    """Whether the browser has drawn the end of the assessment: it says so once, by a run of the page.
+
+    Until then it may still ask for a run of `running`. Such a request would be answered after a switch of pages, as one
+    of this page, and the browser would then throw away the map that it has just drawn (docs/decisions/0408).
+    """
+    says_so = component("atalaya-is-shown", js="export default ({ setTriggerValue }) => setTriggerValue('shown', true)")
+    return bool(says_so(key="is-shown", on_shown_change=lambda: None).shown)
+
+
 def ended(job: Job) -> None:
     """Above the form, until dismissed or until the next one starts: where the map is, or what went wrong."""
     name, found = markup.plain(job.options.scene.name), job.assessment_id
     if job.state == "done":
-        if st.session_state.pop("mine", None) == id(job):
+        if st.session_state.get("mine") == id(job) and is_shown():
+            del st.session_state["mine"]
             resources.jobs().clear()
             st.switch_page("views/map.py", query_params={"assessment": found} if found else None)
         st.success(f"{name} is assessed.")
