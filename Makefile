@@ -107,4 +107,5 @@ bench-operator: cluster-prepare ## What 1,000 models cost an API server and the 
 	$(BIN)/python tests/benchmarks/bench_operator.py
 
 clean: ## Remove what the targets made, the environment too
+	@findmnt --raw --noheadings --output TARGET | grep "^$(CURDIR)/.cache/" | tac | xargs --no-run-if-empty umount || true
 	rm -rf $(VENV) .venvs .cache build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -126,7 +126,7 @@ class ImageStore:
         return self.build(Recipe(reference, CONTAINERFILES / f"{name}.Containerfile", context))
 
     def _build(self, recipe: Recipe) -> None:
-        command = ["buildah", *self._storage, "bud", "--quiet", "--layers", "--isolation", "chroot"]
+        command = ["buildah", *self._storage, "bud", "--quiet", "--layers", "--force-rm", "--isolation", "chroot"]
         command += ["--tag", recipe.reference, *([f"--target={recipe.target}"] if recipe.target else [])]
         command += [f"--volume={volume}" for volume in _VOLUMES if Path(volume.split(":")[0]).is_dir()]
         command += [f"--build-arg={name}={value}" for name, value in recipe.build_args.items()]
