@@ -52,17 +52,19 @@ def mean_of_tile() -> ov.Model:
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"),
+    ("vendor", "flags", "expected"),
     [
-        ({"amx_bf16", "avx512_bf16"}, "bf16"),
-        ({"avx512_bf16"}, "bf16"),
-        ({"avx512f"}, "f32"),
-        (set(), "auto"),
+        ("GenuineIntel", {"amx_bf16", "avx512_bf16"}, "bf16"),
+        ("GenuineIntel", {"avx512_bf16"}, "f32"),
+        ("AuthenticAMD", {"avx512_bf16"}, "bf16"),
+        ("AuthenticAMD", {"avx512f"}, "f32"),
+        ("", set(), "auto"),
     ],
 )
-def test_the_precision_is_what_the_processor_multiplies_in_hardware(
-    flags: set[str], expected: str, monkeypatch: pytest.MonkeyPatch
+def test_the_precision_is_what_the_processor_does_faster(
+    vendor: str, flags: set[str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(engine, "processor_vendor", lambda: vendor)
     monkeypatch.setattr(engine, "processor_flags", lambda: frozenset(flags))
     assert engine.best_precision() == expected
 
