@@ -11,6 +11,7 @@ from atalaya_operator.observed import ObjectKey, Seen
 from atalaya_operator.platform import SCALED_OBJECT
 from atalaya_operator.reconcile import Target
 from atalaya_operator.revision import Manifest
+from atalaya_spec.inference_model_status import FALSE
 
 AUTOSCALING = "Autoscaling"
 """The condition: whether something scales the model, where its spec asks for that."""
@@ -21,7 +22,6 @@ IGNORED_SECONDS = 60.0
 """A scaler of which nothing was told for so long is one that nobody looks at."""
 BLIND_SECONDS = 120.0
 """New pods have no figures for a minute and more; an autoscaler that lacks them for longer lacks more than time."""
-_FALSE = "False"
 
 Condition = Mapping[str, Any]
 
@@ -70,7 +70,7 @@ def _trouble(target: Target, seen: Seen, now: str) -> Trouble | None:
 
 def _of_keda(scaler: Manifest, told: list[Condition]) -> Trouble | None:
     """KEDA's condition says little of the cause; its events on the object do."""
-    failed = next((one for one in told if one["type"] == "Ready" and one["status"] == _FALSE), None)
+    failed = next((one for one in told if one["type"] == "Ready" and one["status"] == FALSE), None)
     if failed is None:
         return None
     step = "ask Prometheus the query that stands there, which must answer one number"
@@ -92,7 +92,7 @@ def _of_kubernetes(scaler: Manifest, told: list[Condition], now: str) -> Trouble
 
 def _is_failure(one: Condition) -> bool:
     is_about_work = one["type"] in ("AbleToScale", "ScalingActive")
-    return is_about_work and one["status"] == _FALSE and one.get("reason") != "ScalingDisabled"
+    return is_about_work and one["status"] == FALSE and one.get("reason") != "ScalingDisabled"
 
 
 def _ignored(scaler: Manifest) -> str:
